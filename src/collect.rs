@@ -1,0 +1,42 @@
+//! Asking: how a collector answers, and what can go wrong.
+
+pub mod host;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a collector gives no families.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// Not here: another version, role or platform, or nothing to see. Expected, so not a failure.
+    #[error("{0}")]
+    Skipped(String),
+    /// The server did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// A column is missing or its value cannot be read as a number.
+    #[error("column `{column}`: {reason}")]
+    Column {
+        /// The column's name.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of the host could not be read.
+    #[error("read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file of the host is not in the form we know.
+    #[error("parse {}: {reason}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What was not understood.
+        reason: String,
+    },
+}

@@ -1,0 +1,3 @@
+//! The pgvitals command.
+
+fn main() {}

@@ -1,0 +1,157 @@
+//! Families, samples and the snapshot: the form in which every fact travels.
+//!
+//! Families that come from one query share their label rows, and a snapshot shares the families of the runs it was made
+//! from, so that 100,000 samples stay in a few megabytes. Nothing here knows where a value comes from or where it goes.
+
+mod snapshot;
+mod table;
+
+use std::sync::Arc;
+
+pub use snapshot::{Group, Part, Snapshot};
+pub use table::{Column, Table};
+
+/// How a value behaves over time; the Prometheus type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows, but for a reset.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A peer exports it without a type, and so do we.
+    Unknown,
+}
+
+/// What two values become when they would carry the same name and labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// They are added: counts, sizes, all counters.
+    Sum,
+    /// The larger one stays: ages, lags, most gauges.
+    Max,
+    /// The smaller one stays: what is left of something.
+    Min,
+}
+
+impl Merge {
+    /// Both values as one.
+    pub fn apply(self, left: f64, right: f64) -> f64 {
+        match self {
+            Self::Sum => left + right,
+            Self::Max => left.max(right),
+            Self::Min => left.min(right),
+        }
+    }
+}
+
+/// A metric's name, meaning and type, without any value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Full name as exported, such as `pg_stat_database_xact_commit`.
+    pub name: String,
+    /// One line of meaning, no final stop.
+    pub help: String,
+    /// How its values behave.
+    pub kind: Kind,
+}
+
+/// Rows of label values under common label names, stored as one text.
+#[derive(Debug, Default)]
+pub struct Rows {
+    names: Vec<String>,
+    text: String,
+    /// End of each value in `text`, row after row.
+    ends: Vec<usize>,
+}
+
+impl Rows {
+    /// The label names, in the order of the values.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The label values of one row, in the order of [`Rows::names`].
+    pub fn values(&self, row: u32) -> impl Iterator<Item = &str> {
+        let width = self.names.len();
+        let first = row as usize * width;
+        let mut start = match first {
+            0 => 0,
+            _ => self.ends.get(first - 1).copied().unwrap_or_default(),
+        };
+        self.ends.iter().skip(first).take(width).map(move |&end| {
+            let value = self.text.get(start..end).unwrap_or_default();
+            start = end;
+            value
+        })
+    }
+
+    fn push(&mut self, values: &[&str]) {
+        for value in values {
+            self.text.push_str(value);
+            self.ends.push(self.text.len());
+        }
+    }
+}
+
+/// One metric with its samples.
+#[derive(Debug)]
+pub struct Family {
+    metric: Arc<Metric>,
+    rows: Arc<Rows>,
+    samples: Vec<(u32, f64)>,
+}
+
+impl Family {
+    /// A family of one sample without labels.
+    pub fn single(kind: Kind, name: &str, help: &str, value: f64) -> Self {
+        let metric = Metric { name: name.to_owned(), help: help.to_owned(), kind };
+        Self { metric: Arc::new(metric), rows: Arc::default(), samples: vec![(0, value)] }
+    }
+
+    /// Name, meaning and type.
+    pub fn metric(&self) -> &Metric {
+        &self.metric
+    }
+
+    /// How many samples it holds.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether it holds no sample; such a family is not shown at all.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The samples, without a server label.
+    pub fn samples(&self) -> impl Iterator<Item = Sample<'_>> {
+        self.samples_of(None)
+    }
+
+    fn samples_of<'a>(&'a self, server: Option<&'a str>) -> impl Iterator<Item = Sample<'a>> {
+        self.samples.iter().map(move |&(row, value)| Sample { server, rows: &self.rows, row, value })
+    }
+}
+
+/// One value with its labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    server: Option<&'a str>,
+    rows: &'a Rows,
+    row: u32,
+    /// The value, in the base unit that the metric's name says.
+    pub value: f64,
+}
+
+impl<'a> Sample<'a> {
+    /// Label names and values: `server` first, then the family's own in their declared order.
+    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let own = self.rows.names.iter().map(String::as_str).zip(self.rows.values(self.row));
+        self.server.map(|server| ("server", server)).into_iter().chain(own)
+    }
+
+    /// The value of one label, if the sample has it.
+    pub fn label(&self, name: &str) -> Option<&'a str> {
+        self.labels().find(|(label, _)| *label == name).map(|(_, value)| value)
+    }
+}

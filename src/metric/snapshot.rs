@@ -1,0 +1,120 @@
+//! All families at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Family, Metric, Sample};
+
+/// All families at one moment, in the order of their names.
+///
+/// A family that several servers have is one [`Group`], so that a name has one HELP and one TYPE.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When it was put together.
+    pub taken: SystemTime,
+    groups: BTreeMap<String, Vec<Part>>,
+}
+
+/// The share of one server (or of the host) in a group.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The server's name; none for facts of the host and of the agent.
+    pub server: Option<Arc<str>>,
+    /// Its samples.
+    pub family: Arc<Family>,
+}
+
+/// All samples of one name.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    parts: &'a [Part],
+    metric: &'a Metric,
+}
+
+impl Snapshot {
+    /// An empty snapshot of this moment.
+    pub fn new(taken: SystemTime) -> Self {
+        Self { taken, groups: BTreeMap::new() }
+    }
+
+    /// Adds what one server (or the host) has of a family.
+    pub fn add(&mut self, server: Option<&Arc<str>>, family: &Arc<Family>) {
+        if !family.is_empty() {
+            let part = Part { server: server.cloned(), family: Arc::clone(family) };
+            self.groups.entry(family.metric.name.clone()).or_default().push(part);
+        }
+    }
+
+    /// The groups, ordered by name.
+    pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        self.groups.values().filter_map(|parts| Group::of(parts))
+    }
+
+    /// The samples of one name.
+    pub fn find(&self, name: &str) -> Option<Group<'_>> {
+        self.groups.get(name).and_then(|parts| Group::of(parts))
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.groups.values().flatten().map(|part| part.family.len()).sum()
+    }
+
+    /// Whether it has no sample.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+impl<'a> Group<'a> {
+    fn of(parts: &'a [Part]) -> Option<Self> {
+        parts.first().map(|part| Self { parts, metric: part.family.metric() })
+    }
+
+    /// Name, meaning and type.
+    pub fn metric(&self) -> &'a Metric {
+        self.metric
+    }
+
+    /// All samples, with their server label.
+    pub fn samples(&self) -> impl Iterator<Item = Sample<'a>> + use<'a> {
+        self.parts.iter().flat_map(|part| part.family.samples_of(part.server.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::{Kind, Table};
+
+    #[test]
+    fn a_family_of_two_servers_is_one_group() {
+        let mut snapshot = Snapshot::new(SystemTime::now());
+        for server in ["15/main", "17/main"] {
+            snapshot.add(Some(&Arc::from(server)), &Arc::new(Family::single(Kind::Gauge, "pg_up", "", 1.0)));
+        }
+        let groups: Vec<_> = snapshot.groups().collect();
+        assert_eq!(groups.len(), 1);
+        let servers: Vec<_> = groups[0].samples().filter_map(|sample| sample.label("server")).collect();
+        assert_eq!(servers, ["15/main", "17/main"]);
+    }
+
+    #[test]
+    fn samples_are_stored_in_a_few_bytes_each() {
+        let mut table = Table::new(&["datname", "schemaname", "relname"]);
+        let columns: Vec<_> = (0..20).map(|n| table.column(Kind::Counter, &format!("pg_{n}"), "")).collect();
+        for n in 0..5_000 {
+            table.row(&["a_database", "a_schema", &format!("a_table_of_some_length_{n}")]);
+            for &column in &columns {
+                table.set(column, f64::from(n));
+            }
+        }
+        let families = table.into_families();
+        let samples: usize = families.iter().map(Family::len).sum();
+        let text: usize = families[0].rows.text.capacity() + families[0].rows.ends.capacity() * size_of::<usize>();
+        let values: usize = families.iter().map(|family| family.samples.capacity() * size_of::<(u32, f64)>()).sum();
+        assert_eq!(samples, 100_000);
+        assert!(text + values < 4_000_000, "{} bytes", text + values);
+    }
+}

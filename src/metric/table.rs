@@ -1,0 +1,146 @@
+//! Filling families row by row.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Family, Kind, Merge, Metric, Rows};
+
+/// Families that share their label rows, while they are being filled.
+///
+/// Two rows with the same labels are one row, and a value set twice is merged by the column's rule: duplicate series
+/// cannot be made.
+///
+/// ```
+/// use pgvitals::metric::{Kind, Table};
+///
+/// let mut disks = Table::new(&["device"]);
+/// let reads = disks.column(Kind::Counter, "node_disk_reads_completed_total", "Reads completed");
+/// disks.row(&["sda"]);
+/// disks.set(reads, 42.0);
+/// let families = disks.into_families();
+/// assert_eq!(families[0].samples().next().unwrap().label("device"), Some("sda"));
+/// ```
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Rows,
+    known: HashMap<Box<[Box<str>]>, u32>,
+    current: u32,
+    columns: Vec<Filling>,
+}
+
+/// One family of a [`Table`].
+#[derive(Clone, Copy, Debug)]
+pub struct Column(usize);
+
+#[derive(Debug)]
+struct Filling {
+    metric: Arc<Metric>,
+    merge: Merge,
+    samples: Vec<(u32, f64)>,
+}
+
+impl Table {
+    /// An empty table with these label names.
+    pub fn new<S: AsRef<str>>(labels: &[S]) -> Self {
+        let names = labels.iter().map(|name| name.as_ref().to_owned()).collect();
+        Self { rows: Rows { names, ..Rows::default() }, ..Self::default() }
+    }
+
+    /// Adds a family: counters are summed where rows coincide, all else keeps the larger value.
+    pub fn column(&mut self, kind: Kind, name: &str, help: &str) -> Column {
+        let merge = if kind == Kind::Counter { Merge::Sum } else { Merge::Max };
+        self.column_of(Arc::new(Metric { name: name.to_owned(), help: help.to_owned(), kind }), merge)
+    }
+
+    /// Adds a family of a metric that is described already.
+    pub fn column_of(&mut self, metric: Arc<Metric>, merge: Merge) -> Column {
+        self.columns.push(Filling { metric, merge, samples: Vec::new() });
+        Column(self.columns.len() - 1)
+    }
+
+    /// Goes to the row with these label values, in the order of the names; values that are missing are empty.
+    pub fn row<S: AsRef<str>>(&mut self, values: &[S]) {
+        let mut values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
+        values.resize(self.rows.names.len(), "");
+        let key = values.iter().map(|&value| Box::from(value)).collect();
+        let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        self.current = *self.known.entry(key).or_insert_with(|| {
+            self.rows.push(&values);
+            next
+        });
+    }
+
+    /// Sets a value in the current row.
+    pub fn set(&mut self, column: Column, value: f64) {
+        let Some(filling) = self.columns.get_mut(column.0) else { return };
+        // Rows come in order but for duplicates, so the row sought is nearly always the last one.
+        match filling.samples.binary_search_by_key(&self.current, |(row, _)| *row) {
+            Ok(at) => {
+                if let Some((_, old)) = filling.samples.get_mut(at) {
+                    *old = filling.merge.apply(*old, value);
+                }
+            }
+            Err(at) => filling.samples.insert(at, (self.current, value)),
+        }
+    }
+
+    /// Sets a value in the current row if there is one: what is not known stays absent.
+    pub fn set_known(&mut self, column: Column, value: Option<f64>) {
+        if let Some(value) = value {
+            self.set(column, value);
+        }
+    }
+
+    /// The families that got a sample.
+    pub fn into_families(self) -> Vec<Family> {
+        let mut rows = self.rows;
+        rows.text.shrink_to_fit();
+        rows.ends.shrink_to_fit();
+        let rows = Arc::new(rows);
+        self.columns
+            .into_iter()
+            .filter(|filling| !filling.samples.is_empty())
+            .map(|mut filling| {
+                filling.samples.shrink_to_fit();
+                Family { metric: filling.metric, rows: Arc::clone(&rows), samples: filling.samples }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(family: &Family) -> Vec<(String, f64)> {
+        family
+            .samples()
+            .map(|s| (s.labels().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(","), s.value))
+            .collect()
+    }
+
+    #[test]
+    fn rows_with_equal_labels_become_one_by_the_rule_of_the_column() {
+        let mut table = Table::new(&["a", "b"]);
+        let count = table.column(Kind::Counter, "c_total", "");
+        let age = table.column(Kind::Gauge, "age_seconds", "");
+        for (labels, value) in [(["x", ""], 1.0), (["", "x"], 5.0), (["x", ""], 2.0)] {
+            table.row(&labels);
+            table.set(count, value);
+            table.set(age, value);
+        }
+        let families = table.into_families();
+        assert_eq!(values(&families[0]), [("a=x,b=".to_owned(), 3.0), ("a=,b=x".to_owned(), 5.0)]);
+        assert_eq!(values(&families[1]), [("a=x,b=".to_owned(), 2.0), ("a=,b=x".to_owned(), 5.0)]);
+    }
+
+    #[test]
+    fn a_family_without_a_sample_is_not_made() {
+        let mut table = Table::new::<&str>(&[]);
+        let column = table.column(Kind::Gauge, "known", "");
+        table.column(Kind::Gauge, "unknown", "");
+        table.row::<&str>(&[]);
+        table.set(column, 1.0);
+        assert_eq!(table.into_families().len(), 1);
+    }
+}
