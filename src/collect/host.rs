@@ -1,4 +1,17 @@
-//! The host's own facts, under node_exporter's names: one file per subject of /proc and /sys.
+//! The host's own facts, under `node_exporter`'s names: one file per subject of /proc and /sys.
+
+mod cpu;
+mod diskstats;
+mod file;
+mod loadavg;
+mod meminfo;
+mod netclass;
+mod netdev;
+mod pressure;
+mod stat;
+mod time;
+mod uname;
+mod vmstat;
 
 use std::path::{Path, PathBuf};
 
@@ -34,4 +47,113 @@ pub struct HostCollector {
 }
 
 /// Every host collector, in the order in which they run.
-pub const COLLECTORS: &[HostCollector] = &[];
+pub const COLLECTORS: &[HostCollector] = &[
+    loadavg::COLLECTOR,
+    cpu::COLLECTOR,
+    stat::COLLECTOR,
+    meminfo::COLLECTOR,
+    vmstat::COLLECTOR,
+    pressure::COLLECTOR,
+    diskstats::COLLECTOR,
+    netdev::COLLECTOR,
+    netclass::COLLECTOR,
+    uname::COLLECTOR,
+    time::COLLECTOR,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    fn fixtures() -> Vec<(String, Roots)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host");
+        let hosts = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        let roots =
+            |host: PathBuf| (host.display().to_string(), Roots { proc: host.join("proc"), sys: host.join("sys") });
+        hosts.map(roots).collect()
+    }
+
+    /// Runs all collectors and gives the names of their families, after checking what holds for every host.
+    fn run_all(host: &str, roots: &Roots) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for collector in COLLECTORS {
+            let families = match (collector.collect)(roots) {
+                Ok(families) => families,
+                Err(CollectError::Skipped(_)) => continue,
+                Err(error) => panic!("{host}: {}: {error}", collector.name),
+            };
+            for family in families {
+                let metric = family.metric();
+                let covers =
+                    |name: &&&str| **name == metric.name || name.ends_with('_') && metric.name.starts_with(**name);
+                assert!(collector.provides.iter().any(|name| covers(&name)), "{}: {}", collector.name, metric.name);
+                assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{}: {}", metric.name, metric.help);
+                assert!(names.insert(metric.name.clone()), "{host}: {} comes twice", metric.name);
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn every_collector_runs_on_every_fixture() {
+        let fixtures = fixtures();
+        assert!(fixtures.len() >= 4);
+        let names: BTreeSet<_> = fixtures.iter().flat_map(|(host, roots)| run_all(host, roots)).collect();
+        // Sizes are absent there: no mount point of a fixture exists where the tests run.
+        let sizes =
+            ["size_bytes", "free_bytes", "avail_bytes", "files", "files_free"].map(|n| format!("node_filesystem_{n}"));
+        let promised = COLLECTORS.iter().flat_map(|collector| collector.provides).filter(|name| !name.ends_with('_'));
+        for name in promised.filter(|name| !sizes.iter().any(|size| size == *name)) {
+            assert!(names.contains(*name), "no fixture has {name}");
+        }
+    }
+
+    #[test]
+    fn every_collector_runs_on_the_host_of_the_tests() {
+        let names = run_all("this host", &Roots::default());
+        for name in ["node_load1", "node_cpu_seconds_total", "node_memory_MemAvailable_bytes"] {
+            assert!(names.contains(name), "no {name} on this host");
+        }
+    }
+
+    #[test]
+    fn no_two_collectors_have_a_name_in_common() {
+        let mut names = BTreeSet::new();
+        for collector in COLLECTORS {
+            assert!(names.insert(collector.name), "{}", collector.name);
+            for name in collector.provides {
+                assert!(names.insert(name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_at_worst_an_error() {
+        let bookworm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host/bookworm");
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Roots { proc: folder.path().to_owned(), sys: bookworm.join("sys") };
+        for file in ["loadavg", "stat", "meminfo", "diskstats", "vmstat", "net/dev", "pressure/io"] {
+            let text = fs::read(bookworm.join("proc").join(file)).unwrap();
+            let path = roots.proc.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            for end in (0..text.len()).step_by(7) {
+                fs::write(&path, &text[..end]).unwrap();
+                for collector in COLLECTORS.iter().filter(|collector| file.contains(file_of(collector.name))) {
+                    let _ = (collector.collect)(&roots);
+                }
+            }
+        }
+    }
+
+    /// Part of the path of the file that a collector reads.
+    fn file_of(collector: &'static str) -> &'static str {
+        match collector {
+            "cpu" => "stat",
+            "netdev" => "net/dev",
+            other => other,
+        }
+    }
+}

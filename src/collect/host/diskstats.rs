@@ -1,0 +1,173 @@
+//! /proc/diskstats.
+
+use procfs::{DiskStat, DiskStats, FromBufRead};
+
+use super::{HostCollector, Roots, file};
+use crate::collect::CollectError;
+use crate::metric::{Family, Kind, Table};
+
+/// Reads, writes, discards and flushes of each disk, from /proc/diskstats.
+///
+/// Discards need kernel 4.18, flushes 5.5; before that they are absent.
+pub(super) const COLLECTOR: HostCollector = HostCollector {
+    name: "diskstats",
+    help: "Disks: reads and writes, their sizes and times, how busy and how long the queue",
+    provides: &[
+        "node_disk_reads_completed_total",
+        "node_disk_reads_merged_total",
+        "node_disk_read_bytes_total",
+        "node_disk_read_time_seconds_total",
+        "node_disk_writes_completed_total",
+        "node_disk_writes_merged_total",
+        "node_disk_written_bytes_total",
+        "node_disk_write_time_seconds_total",
+        "node_disk_io_now",
+        "node_disk_io_time_seconds_total",
+        "node_disk_io_time_weighted_seconds_total",
+        "node_disk_discards_completed_total",
+        "node_disk_discards_merged_total",
+        "node_disk_discarded_sectors_total",
+        "node_disk_discard_time_seconds_total",
+        "node_disk_flush_requests_total",
+        "node_disk_flush_requests_time_seconds_total",
+    ],
+    collect,
+};
+
+/// The kernel counts in sectors of this size whatever the disk's own are.
+const SECTOR: f64 = 512.0;
+const MILLISECOND: f64 = 0.001;
+
+/// Where a count is found in a line; older kernels have fewer columns.
+type Field = fn(&DiskStat) -> Option<u64>;
+
+/// Meaning, unit and source of each name in `provides`, in that order.
+const FIELDS: [(&str, f64, Field); 17] = [
+    ("Reads completed", 1.0, |d| Some(d.reads)),
+    ("Reads merged with a neighbour before they were issued", 1.0, |d| Some(d.merged)),
+    ("Bytes read", SECTOR, |d| Some(d.sectors_read)),
+    ("Seconds spent by all reads", MILLISECOND, |d| Some(d.time_reading)),
+    ("Writes completed", 1.0, |d| Some(d.writes)),
+    ("Writes merged with a neighbour before they were issued", 1.0, |d| Some(d.writes_merged)),
+    ("Bytes written", SECTOR, |d| Some(d.sectors_written)),
+    ("Seconds spent by all writes", MILLISECOND, |d| Some(d.time_writing)),
+    ("Requests under way", 1.0, |d| Some(d.in_progress)),
+    ("Seconds in which any request was under way; its rate is the share of time the disk is busy", MILLISECOND, |d| {
+        Some(d.time_in_progress)
+    }),
+    ("Seconds spent by all requests; its rate is the mean length of the queue", MILLISECOND, |d| {
+        Some(d.weighted_time_in_progress)
+    }),
+    ("Discards completed", 1.0, |d| d.discards),
+    ("Discards merged with a neighbour before they were issued", 1.0, |d| d.discards_merged),
+    ("Sectors of 512 bytes discarded", 1.0, |d| d.sectors_discarded),
+    ("Seconds spent by all discards", MILLISECOND, |d| d.time_discarding),
+    ("Flushes completed", 1.0, |d| d.flushes),
+    ("Seconds spent by all flushes", MILLISECOND, |d| d.time_flushing),
+];
+
+fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+    let path = roots.proc.join("diskstats");
+    let text = file::text(&path)?;
+    let disks = DiskStats::from_buf_read(text.as_bytes()).map_err(|e| file::malformed(&path, e.to_string()))?;
+    Ok(families(&disks.0))
+}
+
+fn families(disks: &[DiskStat]) -> Vec<Family> {
+    let mut table = Table::new(&["device"]);
+    let columns: Vec<_> = COLLECTOR
+        .provides
+        .iter()
+        .zip(FIELDS)
+        .map(|(name, (help, unit, field))| {
+            let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
+            (table.column(kind, name, help), unit, field)
+        })
+        .collect();
+    for disk in disks.iter().filter(|disk| !is_excluded(&disk.name)) {
+        table.row(&[&disk.name]);
+        for (column, unit, field) in &columns {
+            table.set_known(*column, field(disk).map(|count| in_unit(count, *unit)));
+        }
+    }
+    table.into_families()
+}
+
+/// Divides by a whole number where it can, which keeps 4715 ms from being shown as 4.715000000000001 s.
+fn in_unit(count: u64, unit: f64) -> f64 {
+    if unit < 1.0 { count as f64 / unit.recip().round() } else { count as f64 * unit }
+}
+
+/// Partitions and memory disks, by `node_exporter`'s default:
+/// `^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`.
+fn is_excluded(device: &str) -> bool {
+    let stem = device.trim_end_matches(|c: char| c.is_ascii_digit());
+    if stem.len() == device.len() {
+        return false;
+    }
+    let is_partition_of =
+        |start: &str| stem.strip_prefix(start).is_some_and(|letter| matches!(letter.as_bytes(), [b'a'..=b'z']));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_nvme_partition = || {
+        let numbers = stem.strip_prefix("nvme").and_then(|rest| rest.strip_suffix('p'))?.split_once('n')?;
+        Some(is_number(numbers.0) && is_number(numbers.1))
+    };
+    ["ram", "zram", "loop", "fd"].contains(&stem)
+        || ["hd", "sd", "vd", "xvd"].into_iter().any(is_partition_of)
+        || is_nvme_partition().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_and_memory_disks_are_left_out_as_in_node_exporter() {
+        let cases = [
+            ("sda", false),
+            ("sda1", true),
+            ("sdaa", false),
+            ("sdaa1", false),
+            ("vda15", true),
+            ("xvdf2", true),
+            ("nvme0n1", false),
+            ("nvme0n1p2", true),
+            ("nvme12n34p56", true),
+            ("nvmen1p2", false),
+            ("dm-0", false),
+            ("md127", false),
+            ("drbd0", false),
+            ("sr0", false),
+            ("loop0", true),
+            ("ram15", true),
+            ("zram0", true),
+            ("fd0", true),
+            ("mmcblk0p1", false),
+            ("0", false),
+            ("", false),
+        ];
+        for (device, expected) in cases {
+            assert_eq!(is_excluded(device), expected, "{device}");
+        }
+    }
+
+    #[test]
+    fn a_line_gives_as_many_families_as_it_has_columns() {
+        let counts = |columns: usize| {
+            let numbers: Vec<_> = (1..=columns).map(|n| (n * 1000).to_string()).collect();
+            families(&DiskStats::from_buf_read(format!("8 0 sda {}", numbers.join(" ")).as_bytes()).unwrap().0)
+        };
+        for (columns, expected) in [(11, 11), (15, 15), (17, 17), (19, 17)] {
+            assert_eq!(counts(columns).len(), expected, "{columns} columns");
+        }
+        let values: Vec<_> = counts(17).iter().map(|family| family.samples().next().unwrap().value).collect();
+        assert_eq!(values[..4], [1000.0, 2000.0, 3000.0 * 512.0, 4.0]);
+        assert_eq!(values[8..11], [9000.0, 10.0, 11.0]);
+        assert_eq!(values[12..15], [13_000.0, 14_000.0, 15.0]);
+    }
+
+    #[test]
+    fn every_name_has_its_field() {
+        assert_eq!(COLLECTOR.provides.len(), FIELDS.len());
+    }
+}

@@ -1,0 +1,49 @@
+//! /proc/loadavg.
+
+use super::{HostCollector, Roots, file};
+use crate::collect::CollectError;
+use crate::metric::{Family, Kind};
+
+/// Load averages, from the first three fields of /proc/loadavg.
+pub(super) const COLLECTOR: HostCollector = HostCollector {
+    name: "loadavg",
+    help: "Load averages: how many processes run or wait, against pgvitals_host_cpus",
+    provides: &["node_load1", "node_load5", "node_load15"],
+    collect,
+};
+
+const HELP: [&str; 3] = ["Load average of 1 minute", "Load average of 5 minutes", "Load average of 15 minutes"];
+
+fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+    let path = roots.proc.join("loadavg");
+    let text = file::text(&path)?;
+    let loads = parse(&text).ok_or_else(|| file::malformed(&path, "expected three load averages"))?;
+    let named = COLLECTOR.provides.iter().zip(HELP).zip(loads);
+    Ok(named.map(|((name, help), load)| Family::single(Kind::Gauge, name, help, load)).collect())
+}
+
+/// Not procfs' `LoadAverage`: that one is `f32`, and 0.43 would be shown as 0.4300000071525574.
+fn parse(text: &str) -> Option<[f64; 3]> {
+    let mut fields = text.split_ascii_whitespace().map(str::parse);
+    let mut next = || fields.next()?.ok();
+    Some([next()?, next()?, next()?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_three_fields_are_the_loads() {
+        let cases = [
+            ("0.43 0.23 0.15 2/134 9652\n", Some([0.43, 0.23, 0.15])),
+            ("128.00 9 1.5", Some([128.0, 9.0, 1.5])),
+            ("0.43 0.23", None),
+            ("0.43 x 0.15", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text), expected, "{text:?}");
+        }
+    }
+}

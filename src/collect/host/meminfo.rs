@@ -1,0 +1,65 @@
+//! /proc/meminfo.
+
+use super::{HostCollector, Roots, file};
+use crate::collect::CollectError;
+use crate::metric::{Family, Kind};
+
+/// Every field of /proc/meminfo, also those that `node_exporter` leaves out (`FileHugePages`, `SecPageTables`, …).
+pub(super) const COLLECTOR: HostCollector = HostCollector {
+    name: "meminfo",
+    help: "Memory: what is available, file cache, dirty pages, swap, huge pages",
+    provides: &["node_memory_"],
+    collect,
+};
+
+fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+    let path = roots.proc.join("meminfo");
+    let families = parse(&file::text(&path)?);
+    if families.is_empty() { Err(file::malformed(&path, "expected lines `MemTotal: N kB`")) } else { Ok(families) }
+}
+
+/// Not procfs' `Meminfo`: it knows a fixed list of fields and drops what a newer kernel adds.
+fn parse(text: &str) -> Vec<Family> {
+    let family = |line: &str| {
+        let (field, rest) = line.split_once(':')?;
+        let mut words = rest.split_ascii_whitespace();
+        let value: f64 = words.next()?.parse().ok()?;
+        let name = name_of(field);
+        let help = format!("Field {field} of /proc/meminfo");
+        // Huge pages are counted, not measured, and so have no unit.
+        Some(match words.next() {
+            Some("kB") => Family::single(Kind::Gauge, &format!("{name}_bytes"), &help, value * 1024.0),
+            _ => Family::single(Kind::Gauge, &name, &help, value),
+        })
+    };
+    text.lines().filter_map(family).collect()
+}
+
+/// `Active(file)` becomes `node_memory_Active_file`, as in `node_exporter`.
+fn name_of(field: &str) -> String {
+    let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!("node_memory_{}", field.trim_end_matches(')').chars().map(word).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_becomes_a_family_in_bytes_or_a_count() {
+        let cases = [
+            ("MemTotal:       24684084 kB", Some(("node_memory_MemTotal_bytes", 25_276_502_016.0))),
+            ("Active(file):        12 kB", Some(("node_memory_Active_file_bytes", 12_288.0))),
+            ("HugePages_Total:    4096", Some(("node_memory_HugePages_Total", 4096.0))),
+            ("Hugepagesize:       2048 kB", Some(("node_memory_Hugepagesize_bytes", 2_097_152.0))),
+            ("SomethingNew:          1 kB", Some(("node_memory_SomethingNew_bytes", 1024.0))),
+            ("no field", None),
+            ("Broken:  x kB", None),
+        ];
+        for (line, expected) in cases {
+            let families = parse(line);
+            let found = families.first().map(|f| (f.metric().name.as_str(), f.samples().next().unwrap().value));
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+}

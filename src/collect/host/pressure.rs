@@ -1,0 +1,97 @@
+//! /proc/pressure: how long work stood still for want of CPU, memory or disks.
+
+use std::path::Path;
+
+use super::{HostCollector, Roots, file};
+use crate::collect::CollectError;
+use crate::metric::{Family, Kind};
+
+/// Stall times, from /proc/pressure (kernel 4.20, `irq` 6.1); skipped where the kernel has none or was booted with `psi=0`.
+pub(super) const COLLECTOR: HostCollector = HostCollector {
+    name: "pressure",
+    help: "Pressure: time that tasks stood still for want of CPU, memory or disks",
+    provides: &[
+        "node_pressure_cpu_waiting_seconds_total",
+        "node_pressure_io_waiting_seconds_total",
+        "node_pressure_io_stalled_seconds_total",
+        "node_pressure_memory_waiting_seconds_total",
+        "node_pressure_memory_stalled_seconds_total",
+        "node_pressure_irq_stalled_seconds_total",
+    ],
+    collect,
+};
+
+/// File, start of its line, name and meaning. The `full` line of `cpu` is always 0 for the whole host and so left out.
+const LINES: [(&str, &str, &str, &str); 6] = [
+    ("cpu", "some", "node_pressure_cpu_waiting_seconds_total", "Seconds in which some task waited for a CPU"),
+    ("io", "some", "node_pressure_io_waiting_seconds_total", "Seconds in which some task waited for a disk"),
+    ("io", "full", "node_pressure_io_stalled_seconds_total", "Seconds in which all tasks waited for a disk"),
+    ("memory", "some", "node_pressure_memory_waiting_seconds_total", "Seconds in which some task waited for memory"),
+    ("memory", "full", "node_pressure_memory_stalled_seconds_total", "Seconds in which all tasks waited for memory"),
+    ("irq", "full", "node_pressure_irq_stalled_seconds_total", "Seconds in which all tasks waited for interrupts"),
+];
+
+fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+    let folder = roots.proc.join("pressure");
+    let mut families = Vec::new();
+    for resource in ["cpu", "io", "memory", "irq"] {
+        if let Some(text) = read(&folder.join(resource))? {
+            families.extend(parse(resource, &text));
+        }
+    }
+    if families.is_empty() {
+        return Err(CollectError::Skipped(format!("the kernel keeps no pressure in {}", folder.display())));
+    }
+    Ok(families)
+}
+
+fn read(path: &Path) -> Result<Option<String>, CollectError> {
+    match file::text(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(CollectError::Skipped(_)) => Ok(None),
+        // With `psi=0` on the kernel's command line the files are there, but cannot be read.
+        Err(CollectError::Read { source, .. }) if source.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Not procfs' `parse_pressure_record`: it panics on a line that is cut short.
+fn parse(resource: &str, text: &str) -> Vec<Family> {
+    let family = |line: &str| {
+        let (start, rest) = line.split_once(' ')?;
+        let (_, _, name, help) = LINES.iter().find(|(of, first, ..)| *of == resource && *first == start)?;
+        let total = rest.split_ascii_whitespace().find_map(|field| field.strip_prefix("total="))?;
+        let microseconds: u64 = total.parse().ok()?;
+        Some(Family::single(Kind::Counter, name, help, microseconds as f64 / 1e6))
+    };
+    text.lines().filter_map(family).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_is_waiting_and_full_is_stalled_in_seconds() {
+        let both =
+            "some avg10=4.50 avg60=0.91 avg300=0.00 total=8320552\nfull avg10=2.10 avg60=0.12 avg300=0.00 total=5\n";
+        let cases = [
+            ("io", both, vec![("io_waiting", 8.320_552), ("io_stalled", 0.000_005)]),
+            ("cpu", both, vec![("cpu_waiting", 8.320_552)]),
+            ("irq", "full avg10=0.00 avg60=0.00 avg300=0.00 total=1000000", vec![("irq_stalled", 1.0)]),
+            ("memory", "some", vec![]),
+            ("memory", "some total=x", vec![]),
+        ];
+        for (resource, text, expected) in cases {
+            let found: Vec<_> = parse(resource, text)
+                .iter()
+                .map(|f| (f.metric().name.clone(), f.samples().next().unwrap().value))
+                .collect();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(name, value)| (format!("node_pressure_{name}_seconds_total"), value))
+                .collect();
+            assert_eq!(found, expected, "{resource} {text}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! /proc/vmstat.
+
+use super::{HostCollector, Roots, file};
+use crate::collect::CollectError;
+use crate::metric::{Family, Kind};
+
+/// Paging, swapping, page faults and kills for want of memory, from /proc/vmstat; untyped, as in `node_exporter`.
+pub(super) const COLLECTOR: HostCollector = HostCollector {
+    name: "vmstat",
+    help: "Paging and swapping, page faults, processes killed for want of memory",
+    provides: &["node_vmstat_"],
+    collect,
+};
+
+fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+    Ok(parse(&file::text(&roots.proc.join("vmstat"))?))
+}
+
+/// Not procfs' `VmStat`: it makes a map of some 180 fields, of which we want seven.
+fn parse(text: &str) -> Vec<Family> {
+    let family = |line: &str| {
+        let (field, value) = line.split_once(' ').filter(|(field, _)| is_wanted(field))?;
+        let help = format!("Field {field} of /proc/vmstat");
+        Some(Family::single(Kind::Unknown, &format!("node_vmstat_{field}"), &help, value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(family).collect()
+}
+
+/// `node_exporter`'s default choice: `^(oom_kill|pgpg|pswp|pg.*fault).*`.
+fn is_wanted(field: &str) -> bool {
+    ["oom_kill", "pgpg", "pswp"].iter().any(|start| field.starts_with(start))
+        || field.strip_prefix("pg").is_some_and(|rest| rest.contains("fault"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_choice_is_that_of_node_exporter() {
+        let text = "nr_free_pages 1\npgpgin 2\npgpgout 3\npswpin 4\npswpout 5\npgalloc_normal 6\npgfault 7\npgmajfault 8\n\
+                    oom_kill 9\nzone_reclaim_failed 0\nnuma_pages_migrated 0\n";
+        let families = parse(text);
+        let names: Vec<_> = families.iter().filter_map(|f| f.metric().name.strip_prefix("node_vmstat_")).collect();
+        assert_eq!(names, ["pgpgin", "pgpgout", "pswpin", "pswpout", "pgfault", "pgmajfault", "oom_kill"]);
+        assert!(families.iter().all(|family| family.metric().kind == Kind::Unknown));
+    }
+}
