@@ -3,6 +3,7 @@
 mod cpu;
 mod diskstats;
 mod file;
+mod filesystem;
 mod loadavg;
 mod meminfo;
 mod netclass;
@@ -55,6 +56,7 @@ pub const COLLECTORS: &[HostCollector] = &[
     vmstat::COLLECTOR,
     pressure::COLLECTOR,
     diskstats::COLLECTOR,
+    filesystem::COLLECTOR,
     netdev::COLLECTOR,
     netclass::COLLECTOR,
     uname::COLLECTOR,
@@ -135,7 +137,7 @@ mod tests {
         let bookworm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host/bookworm");
         let folder = tempfile::tempdir().unwrap();
         let roots = Roots { proc: folder.path().to_owned(), sys: bookworm.join("sys") };
-        for file in ["loadavg", "stat", "meminfo", "diskstats", "vmstat", "net/dev", "pressure/io"] {
+        for file in ["loadavg", "stat", "meminfo", "diskstats", "vmstat", "net/dev", "1/mountinfo", "pressure/io"] {
             let text = fs::read(bookworm.join("proc").join(file)).unwrap();
             let path = roots.proc.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -152,6 +154,7 @@ mod tests {
     fn file_of(collector: &'static str) -> &'static str {
         match collector {
             "cpu" => "stat",
+            "filesystem" => "mountinfo",
             "netdev" => "net/dev",
             other => other,
         }

@@ -1,0 +1,114 @@
+//! Mounted file systems and their space.
+
+mod mount;
+mod space;
+
+use std::time::Duration;
+
+use mount::Mount;
+use space::Space;
+
+use super::{HostCollector, Roots, file};
+use crate::collect::CollectError;
+use crate::metric::{Family, Kind, Table};
+
+/// Space and inodes of each mounted file system, from /proc/1/mountinfo and `statvfs`.
+///
+/// A mount that does not answer (a dead NFS server) is reported by `node_filesystem_device_error` after [`LIMIT`] and not
+/// asked again until it answers.
+pub(super) const COLLECTOR: HostCollector = HostCollector {
+    name: "filesystem",
+    help: "File systems: size, free space, inodes, read-only, mounts that do not answer",
+    provides: &[
+        "node_filesystem_size_bytes",
+        "node_filesystem_free_bytes",
+        "node_filesystem_avail_bytes",
+        "node_filesystem_files",
+        "node_filesystem_files_free",
+        "node_filesystem_readonly",
+        "node_filesystem_device_error",
+        "node_filesystem_mount_info",
+    ],
+    collect,
+};
+
+/// How long all mounts together may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+    // A service may live in a mount namespace of its own; process 1 sees what the host has.
+    let text =
+        file::text(&roots.proc.join("1/mountinfo")).or_else(|_| file::text(&roots.proc.join("self/mountinfo")))?;
+    let mounts = mount::parse(&text);
+    let answers = space::ask_all(&mounts, LIMIT, space::ask);
+    Ok(families(&mounts, &answers))
+}
+
+fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> {
+    let mut table = Table::new(&["device", "mountpoint", "fstype", "device_error"]);
+    let mut column = |name, help| table.column(Kind::Gauge, name, help);
+    let size = column("node_filesystem_size_bytes", "Size of the file system in bytes");
+    let free = column("node_filesystem_free_bytes", "Free space in bytes, with what only root may use");
+    let available = column("node_filesystem_avail_bytes", "Free space in bytes for everybody, PostgreSQL among them");
+    let files = column("node_filesystem_files", "Inodes of the file system; 0 where it makes them as needed");
+    let files_free = column("node_filesystem_files_free", "Free inodes");
+    let readonly = column("node_filesystem_readonly", "Whether the file system is mounted read-only: 1 or 0");
+    let error = column(
+        "node_filesystem_device_error",
+        "Whether asking for the space failed: 1 or 0; then the sizes are absent and the label tells why",
+    );
+    for (mount, answer) in mounts.iter().zip(answers) {
+        let reason = answer.as_ref().err().map_or("", String::as_str);
+        table.row(&[&mount.device, &mount.point, &mount.fstype, reason]);
+        table.set(error, f64::from(u8::from(answer.is_err())));
+        table.set(readonly, f64::from(u8::from(mount.readonly)));
+        if let Ok(space) = answer {
+            table.set(size, space.size);
+            table.set(free, space.free);
+            table.set(available, space.available);
+            table.set(files, space.files);
+            table.set(files_free, space.files_free);
+        }
+    }
+    let mut families = table.into_families();
+    families.extend(devices(mounts));
+    families
+}
+
+/// Joins a mount point to the disk of `node_disk_*` and `/sys/dev/block/MAJOR:MINOR`.
+fn devices(mounts: &[Mount]) -> Vec<Family> {
+    let mut table = Table::new(&["device", "major", "minor", "mountpoint"]);
+    let fact = table.column(Kind::Gauge, "node_filesystem_mount_info", "Device numbers of the mount; always 1");
+    for mount in mounts {
+        table.row(&[&mount.device, &mount.major, &mount.minor, &mount.point]);
+        table.set(fact, 1.0);
+    }
+    table.into_families()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_that_fails_has_no_sizes_but_says_why() {
+        let mounts = mount::parse(
+            "27 1 254:0 / / ro - ext4 /dev/vda rw\n36 27 0:41 / /backup rw - nfs4 nas:/backup rw,vers=4.2\n",
+        );
+        let space = Space { size: 1000.0, free: 500.0, available: 400.0, files: 10.0, files_free: 5.0 };
+        let families = families(&mounts, &[Ok(space), Err("mountpoint timeout".to_owned())]);
+        let found = |name: &str| -> Vec<(String, String, f64)> {
+            let family = families.iter().find(|family| family.metric().name == name).unwrap();
+            let label = |sample: &crate::metric::Sample<'_>, name| sample.label(name).unwrap_or_default().to_owned();
+            family.samples().map(|s| (label(&s, "mountpoint"), label(&s, "device_error"), s.value)).collect()
+        };
+        let row = |point: &str, reason: &str, value| (point.to_owned(), reason.to_owned(), value);
+        assert_eq!(found("node_filesystem_avail_bytes"), [row("/", "", 400.0)]);
+        assert_eq!(found("node_filesystem_readonly"), [row("/", "", 1.0), row("/backup", "mountpoint timeout", 0.0)]);
+        assert_eq!(
+            found("node_filesystem_device_error"),
+            [row("/", "", 0.0), row("/backup", "mountpoint timeout", 1.0)]
+        );
+        assert_eq!(found("node_filesystem_mount_info").len(), 2);
+    }
+}
