@@ -1,5 +1,6 @@
 //! The host's own facts, under `node_exporter`'s names: one file per subject of /proc and /sys.
 
+mod bonding;
 mod cpu;
 mod diskstats;
 mod file;
@@ -59,6 +60,7 @@ pub const COLLECTORS: &[HostCollector] = &[
     filesystem::COLLECTOR,
     netdev::COLLECTOR,
     netclass::COLLECTOR,
+    bonding::COLLECTOR,
     uname::COLLECTOR,
     time::COLLECTOR,
 ];
