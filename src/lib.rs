@@ -6,6 +6,9 @@
 //!
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
+//!
+//! Beside it stands [`demo`]: throw-away clusters to look at and to test against.
 
 pub mod collect;
+pub mod demo;
 pub mod metric;

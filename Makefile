@@ -1,0 +1,49 @@
+PREFIX ?= /usr/local
+CARGO ?= cargo
+
+# A line that stands out between the output of the steps.
+step = @printf '\n\033[1m== %s\033[0m\n'
+
+.PHONY: help demo test lint golden install
+
+help:
+	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
+	@echo 'make test      install what the tests need (Debian 12), then lint and test'
+	@echo 'make lint      formatting, clippy, documentation'
+	@echo 'make golden    write the golden files anew; read the difference before you commit it'
+	@echo 'make install   build and install to PREFIX=$(PREFIX)'
+
+demo:
+	$(step) 'A PostgreSQL server to show'
+	@tests/setup demo
+	$(step) 'Build (some minutes the first time)'
+	$(CARGO) build --locked --release
+	$(step) 'Demo'
+	@"$${CARGO_TARGET_DIR:-target}/release/pgvitals" demo
+
+test:
+	$(step) 'What the tests need'
+	@tests/setup
+	@$(MAKE) --no-print-directory lint
+	$(step) 'Tests'
+	$(CARGO) test --locked
+
+lint:
+	$(step) 'Formatting'
+	$(CARGO) fmt --check
+	$(step) 'Lints'
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(step) 'Documentation'
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+golden:
+	$(step) 'What the tests need'
+	@tests/setup
+	$(step) 'Golden files'
+	PGVITALS_GOLDEN=write $(CARGO) test --locked golden
+
+install:
+	$(step) 'Build'
+	$(CARGO) build --locked --release
+	$(step) 'Install to $(PREFIX)'
+	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/pgvitals" "$(DESTDIR)$(PREFIX)/bin/pgvitals"

@@ -1,0 +1,3 @@
+//! PostgreSQL clusters that are made to be thrown away: for `pgvitals demo`, and for the tests.
+
+pub mod cluster;
