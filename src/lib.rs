@@ -6,6 +6,10 @@
 //!
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
+//! - [`sink`] shows a snapshot as text
+//! - [`push`] sends it to Graphite on time
 
 pub mod collect;
 pub mod metric;
+pub mod push;
+pub mod sink;
