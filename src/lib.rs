@@ -6,9 +6,13 @@
 //!
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
+//! - [`sink`] shows a snapshot as text
+//! - [`push`] sends it to Graphite on time
 //!
 //! Beside it stands [`demo`]: throw-away clusters to look at and to test against.
 
 pub mod collect;
 pub mod demo;
 pub mod metric;
+pub mod push;
+pub mod sink;

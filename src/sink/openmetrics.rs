@@ -1,0 +1,148 @@
+//! OpenMetrics 1.0 through `prometheus-client`, with the very sample names of the text format.
+//!
+//! OpenMetrics demands `_total` on the samples of a counter. A counter whose compatible name lacks it is `unknown`
+//! here, so that the name stays.
+
+use std::fmt::{Error, Write};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::whole;
+use crate::metric::{Group, Kind, Sample, Snapshot};
+
+/// What the HTTP header `Content-Type` says.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Appends all families, ordered by name, and the end mark.
+pub fn encode(snapshot: &Snapshot, out: &mut String) {
+    let mut registry = Registry::default();
+    // The registry wants to own its collectors; a copy of a snapshot shares all samples.
+    registry.register_collector(Box::new(Families(snapshot.clone())));
+    // Writing to a String cannot fail.
+    let _ = text::encode(out, &registry);
+}
+
+#[derive(Debug)]
+struct Families(Snapshot);
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        for group in self.0.groups() {
+            let (name, shape) = self.shape(&group);
+            let help = escape(&group.metric().help);
+            let mut described = encoder.encode_descriptor(name, &help, None, shape)?;
+            for sample in group.samples() {
+                if sample.labels().next().is_none() {
+                    encode_value(&mut described, shape, sample.value)?;
+                } else {
+                    encode_value(&mut described.encode_family(&Labels(sample))?, shape, sample.value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Families {
+    /// The family's name and type in OpenMetrics, chosen so that the sample name is the metric's name.
+    fn shape<'a>(&self, group: &Group<'a>) -> (&'a str, MetricType) {
+        let metric = group.metric();
+        match (metric.kind, metric.name.strip_suffix("_total")) {
+            (Kind::Counter, Some(stem)) if self.is_free(stem) && group.samples().all(|s| s.value >= 0.0) => {
+                (stem, MetricType::Counter)
+            }
+            (Kind::Gauge, _) => (&metric.name, MetricType::Gauge),
+            (Kind::Counter | Kind::Unknown, _) => (&metric.name, MetricType::Unknown),
+        }
+    }
+
+    /// A counter takes its stem and the stem's `_created` for itself; parsers refuse them to any other family.
+    fn is_free(&self, stem: &str) -> bool {
+        self.0.find(stem).is_none() && self.0.find(&format!("{stem}_created")).is_none()
+    }
+}
+
+fn encode_value(encoder: &mut MetricEncoder<'_>, shape: MetricType, value: f64) -> Result<(), Error> {
+    let whole = whole(value);
+    match (shape, whole.map(u64::try_from)) {
+        (MetricType::Counter, Some(Ok(whole))) => encoder.encode_counter::<NoLabelSet, u64, f64>(&whole, None),
+        (MetricType::Counter, _) => encoder.encode_counter::<NoLabelSet, f64, f64>(&value, None),
+        // The crate has no encoder of its own for an unknown: its samples look like a gauge's.
+        _ => match whole {
+            Some(whole) => encoder.encode_gauge(&whole),
+            None => encoder.encode_gauge(&value),
+        },
+    }
+}
+
+struct Labels<'a>(Sample<'a>);
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        self.0.labels().try_for_each(|label| label.encode(encoder.encode_label()))
+    }
+}
+
+/// The crate escapes label values but writes HELP as it is.
+fn escape(help: &str) -> String {
+    let mut out = String::with_capacity(help.len());
+    for character in help.chars() {
+        // Writing to a String cannot fail.
+        let _ = match character {
+            '\\' | '"' => write!(out, "\\{character}"),
+            '\n' => write!(out, "\\n"),
+            other => write!(out, "{other}"),
+        };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::metric::Family;
+
+    fn encoded(families: &[(Kind, &str, f64)]) -> String {
+        let mut snapshot = Snapshot::new(SystemTime::now());
+        for (kind, name, value) in families {
+            snapshot.add(None, &Arc::new(Family::single(*kind, name, "h", *value)));
+        }
+        let mut out = String::new();
+        encode(&snapshot, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_sample_keeps_the_name_of_the_text_format() {
+        let cases = [
+            (Kind::Counter, "a_total", 2.5, "# HELP a h\n# TYPE a counter\na_total 2.5\n"),
+            (Kind::Counter, "a_total", 2.0, "# HELP a h\n# TYPE a counter\na_total 2\n"),
+            (Kind::Counter, "a_total", -1.0, "# HELP a_total h\n# TYPE a_total unknown\na_total -1\n"),
+            (Kind::Counter, "a_total", f64::NAN, "# HELP a_total h\n# TYPE a_total unknown\na_total NaN\n"),
+            (Kind::Counter, "xact_commit", 3.0, "# HELP xact_commit h\n# TYPE xact_commit unknown\nxact_commit 3\n"),
+            (Kind::Gauge, "a_total", 3.0, "# HELP a_total h\n# TYPE a_total gauge\na_total 3\n"),
+            (Kind::Unknown, "a_seconds", 0.5, "# HELP a_seconds h\n# TYPE a_seconds unknown\na_seconds 0.5\n"),
+        ];
+        for (kind, name, value, expected) in cases {
+            assert_eq!(encoded(&[(kind, name, value)]), format!("{expected}# EOF\n"));
+        }
+    }
+
+    #[test]
+    fn a_counter_whose_stem_is_taken_is_unknown() {
+        let out = encoded(&[(Kind::Counter, "a_total", 1.0), (Kind::Gauge, "a", 2.0)]);
+        assert_eq!(
+            out,
+            "# HELP a h\n# TYPE a gauge\na 2\n# HELP a_total h\n# TYPE a_total unknown\na_total 1\n# EOF\n"
+        );
+    }
+}
