@@ -1,5 +1,5 @@
 //! What the sinks write, read by the parsers that users have: promtool (Debian `prometheus`) and Python's
-//! prometheus_client (Debian `python3-prometheus-client`).
+//! `prometheus_client` (Debian `python3-prometheus-client`).
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::io::Write;

@@ -1,5 +1,5 @@
 //! Pushing to a real carbon-cache (Debian `graphite-carbon`): hostile names arrive, and an outage leaves no gap.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use std::fs;
 use std::future;

@@ -28,9 +28,9 @@ pub struct Batch {
 
 impl Batch {
     fn new(lines: String) -> Self {
+        let points = lines.lines().count();
         let mut text = lines.into_bytes();
         text.shrink_to_fit();
-        let points = text.iter().filter(|&&byte| byte == b'\n').count();
         Self { text, start: 0, points, was_sent: false }
     }
 
