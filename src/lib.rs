@@ -6,6 +6,8 @@
 //!
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
+//! - [`unit`] quantities as people write them
 
 pub mod collect;
 pub mod metric;
+pub mod unit;
