@@ -257,7 +257,7 @@ fn format_seconds(size: f64) -> String {
         return format!("{} us", decimals(size * 1e6, 0));
     }
     if size < 0.999_5 {
-        return format!("{} ms", decimals(size * 1e3, if size < 0.01 { 1 } else { 0 }));
+        return format!("{} ms", decimals(size * 1e3, usize::from(size < 0.01)));
     }
     if size < 59.95 {
         return format!("{} s", decimals(size, 1));
