@@ -6,8 +6,10 @@
 //!
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
-//! - [`unit`] quantities as people write them
+//! - [`check`] rules and thresholds turn a snapshot into verdicts
+//! - [`mod@unit`] quantities as people write them
 
+pub mod check;
 pub mod collect;
 pub mod metric;
 pub mod unit;
