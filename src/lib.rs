@@ -6,13 +6,17 @@
 //!
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
-//! - [`sink`] shows a snapshot as text
-//! - [`push`] sends it to Graphite on time
+//! - [`check`] rules and thresholds turn a snapshot into verdicts
+//! - [`sink`] shows a snapshot or a verdict as text
+//! - [`push`] sends a snapshot to Graphite on time
 //!
-//! Beside it stands [`demo`]: throw-away clusters to look at and to test against.
+//! Beside them stand [`mod@unit`], quantities as people write them, and [`demo`], throw-away clusters to look at and to
+//! test against.
 
+pub mod check;
 pub mod collect;
 pub mod demo;
 pub mod metric;
 pub mod push;
 pub mod sink;
+pub mod unit;

@@ -1,7 +1,8 @@
-//! Showing: a snapshot as the texts that others read. Nothing here connects to anything.
+//! Showing: a snapshot or a verdict as the texts that others read. Nothing here connects to anything.
 
 pub mod graphite;
 pub mod json;
+pub mod nagios;
 pub mod openmetrics;
 pub mod prometheus;
 

@@ -1,0 +1,359 @@
+//! The past of the counters that rules compute rates of. It is bounded: a few kilobytes per series at most.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use crate::metric::{Sample, Snapshot};
+
+/// Readings of some counters over the last minutes or hours.
+///
+/// It keeps no time of its own: whoever owns it records snapshots, regularly or as they come. Readings that are closer
+/// than 1/120 of the window are thinned, those before the window are dropped, and a counter that stands still takes two
+/// points whatever the window.
+#[derive(Debug, Default)]
+pub struct History {
+    counters: BTreeMap<String, Counter>,
+    /// What the offsets count from.
+    origin: Option<SystemTime>,
+    latest: u64,
+}
+
+#[derive(Debug)]
+struct Counter {
+    /// In milliseconds, as all times in here.
+    window: u64,
+    series: HashMap<Box<str>, Points>,
+}
+
+/// Milliseconds since the origin, and the value.
+type Points = VecDeque<(u32, f64)>;
+
+/// How much a counter grew.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Increase {
+    /// By how much, what it lost in resets not counted; never negative.
+    pub amount: f64,
+    /// In what time: the window, or as much of it as there are readings of. Never zero.
+    pub covered: Duration,
+}
+
+impl Increase {
+    /// The mean growth per second.
+    pub fn per_second(self) -> f64 {
+        self.amount / self.covered.as_secs_f64()
+    }
+}
+
+/// Into how many steps a window is divided: what comes more often is thinned.
+const STEPS: u64 = 120;
+/// How much older than the latest a snapshot may be without the clock having been set back.
+const SIDE_BY_SIDE: Duration = Duration::from_secs(60);
+/// Resets are never thinned, so a "counter" that falls all the time needs a bound of its own.
+const MOST_POINTS: usize = 4 * 120;
+
+impl History {
+    /// An empty history of these counters, each as far back as its longest window.
+    pub fn new<S: Into<String>>(windows: impl IntoIterator<Item = (S, Duration)>) -> Self {
+        let mut counters: BTreeMap<String, Counter> = BTreeMap::new();
+        for (name, window) in windows {
+            let counter = counters.entry(name.into()).or_insert_with(|| Counter { window: 0, series: HashMap::new() });
+            counter.window = counter.window.max(millis(window));
+        }
+        Self { counters, origin: None, latest: 0 }
+    }
+
+    /// The names of the counters it keeps.
+    pub fn metrics(&self) -> impl Iterator<Item = &str> {
+        self.counters.keys().map(String::as_str)
+    }
+
+    /// Adds the readings of one snapshot.
+    ///
+    /// One that is a little older than the latest is left out: readers take snapshots side by side. When the clock was
+    /// set back by more, what was recorded before is of no use and is forgotten.
+    pub fn record(&mut self, snapshot: &Snapshot) {
+        let Some(now) = self.advance(snapshot.taken) else { return };
+        let mut key = String::new();
+        for (metric, counter) in &mut self.counters {
+            let start = u64::from(now).saturating_sub(counter.window);
+            let step = counter.window / STEPS;
+            for sample in snapshot.find(metric).into_iter().flat_map(|group| group.samples()) {
+                if !sample.value.is_finite() || !write_key(&sample, &mut key) {
+                    continue;
+                }
+                if !counter.series.contains_key(key.as_str()) {
+                    counter.series.insert(key.as_str().into(), Points::new());
+                }
+                if let Some(points) = counter.series.get_mut(key.as_str()) {
+                    push(points, now, sample.value, step);
+                    drop_before(points, start);
+                }
+            }
+            counter.series.retain(|_, points| points.back().is_some_and(|&(at, _)| u64::from(at) >= start));
+        }
+    }
+
+    /// How much the counter behind this sample grew within the window before `now`, usually the snapshot's time.
+    ///
+    /// None until there are two readings. A fall is a reset: from there on it is counted from 0. Where only the latest
+    /// reading lies within the window the one before is used too, if it is no older than two windows.
+    pub fn increase(&self, metric: &str, sample: &Sample<'_>, window: Duration, now: SystemTime) -> Option<Increase> {
+        let mut key = String::new();
+        let counter = self.counters.get(metric)?;
+        let points = write_key(sample, &mut key).then(|| counter.series.get(key.as_str())).flatten()?;
+        let now = millis(now.duration_since(self.origin?).ok()?);
+        let start = now.saturating_sub(millis(window));
+        let earliest = start.saturating_sub(millis(window));
+        let within = points.partition_point(|&(at, _)| u64::from(at) < start);
+        let &(first, mut value) = points.get(within)?;
+        let mut from = u64::from(first);
+        let mut amount = 0.0;
+        if let Some(&(at, before)) = within.checked_sub(1).and_then(|at| points.get(at)) {
+            if is_same(before, value) {
+                // Nothing changed between the two, so nothing did at the start of the window.
+                from = start;
+            } else if within + 1 == points.len() && u64::from(at) >= earliest {
+                from = u64::from(at);
+                amount = growth(before, value);
+            }
+        }
+        let mut until = first;
+        for &(at, next) in points.iter().skip(within + 1) {
+            amount += growth(value, next);
+            value = next;
+            until = at;
+        }
+        let covered = u64::from(until).checked_sub(from).filter(|&covered| covered > 0)?;
+        Some(Increase { amount, covered: Duration::from_millis(covered) })
+    }
+
+    /// The offset of a reading that is to be recorded.
+    fn advance(&mut self, taken: SystemTime) -> Option<u32> {
+        let origin = *self.origin.get_or_insert(taken);
+        let latest = origin.checked_add(Duration::from_millis(self.latest))?;
+        match latest.duration_since(taken) {
+            Ok(behind) if behind.is_zero() => {}
+            Ok(behind) if behind <= SIDE_BY_SIDE => return None,
+            Ok(_) => {
+                self.counters.values_mut().for_each(|counter| counter.series.clear());
+                self.origin = Some(taken);
+                self.latest = 0;
+            }
+            Err(_) => self.latest = taken.duration_since(origin).map_or(0, millis),
+        }
+        if self.latest > u64::from(u32::MAX / 2) {
+            self.rebase();
+        }
+        u32::try_from(self.latest).ok()
+    }
+
+    /// Lets the offsets count from the beginning of the longest window, so that they never outgrow 32 bits.
+    fn rebase(&mut self) {
+        let longest = self.counters.values().map(|counter| counter.window).max().unwrap_or_default();
+        // Twice, for the reading before the window that `increase` may use.
+        let shift = self.latest.saturating_sub(longest.saturating_mul(2));
+        for points in self.counters.values_mut().flat_map(|counter| counter.series.values_mut()) {
+            points.retain(|&(at, _)| u64::from(at) >= shift);
+            for (at, _) in points {
+                *at = u32::try_from(u64::from(*at) - shift).unwrap_or_default();
+            }
+        }
+        self.origin = self.origin.and_then(|origin| origin.checked_add(Duration::from_millis(shift)));
+        self.latest -= shift;
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a counter stood still between two readings: not nearly, but to the bit.
+fn is_same(left: f64, right: f64) -> bool {
+    left.to_bits() == right.to_bits()
+}
+
+fn growth(from: f64, to: f64) -> f64 {
+    if to >= from { to - from } else { to.max(0.0) }
+}
+
+fn push(points: &mut Points, at: u32, value: f64, step: u64) {
+    let mut newest = points.iter_mut().rev();
+    if let Some((last_at, last)) = newest.next() {
+        if *last_at >= at {
+            return;
+        }
+        if let Some(&mut (before_at, before)) = newest.next() {
+            let is_flat = is_same(before, *last) && is_same(*last, value);
+            let is_close = u64::from(*last_at - before_at) < step && before <= *last && *last <= value;
+            if is_flat || is_close {
+                (*last_at, *last) = (at, value);
+                return;
+            }
+        }
+    }
+    points.push_back((at, value));
+    if points.len() > MOST_POINTS {
+        points.pop_front();
+    }
+}
+
+/// Drops what lies before the window, but for the latest of it.
+fn drop_before(points: &mut Points, start: u64) {
+    while points.get(1).is_some_and(|&(at, _)| u64::from(at) < start) {
+        points.pop_front();
+    }
+}
+
+/// Writes a series' labels as one text; says no where there is no series to follow.
+fn write_key(sample: &Sample<'_>, key: &mut String) -> bool {
+    key.clear();
+    let (mut own, mut rest) = (0, 0);
+    for (name, value) in sample.labels() {
+        // PostgreSQL allows no NUL in any text.
+        for part in [name, "\0", value, "\0"] {
+            key.push_str(part);
+        }
+        if name != "server" {
+            own += 1;
+            rest += usize::from(value == "other");
+        }
+    }
+    // The row of all that `max_series` folds together: what it sums changes from one reading to the next.
+    own == 0 || rest < own
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::check::tests::snapshot;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn at(millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_millis(millis)
+    }
+
+    /// Records these readings at these seconds, and tells amount and covered seconds at the last one.
+    fn increase(window: Duration, readings: &[(u64, f64)]) -> Option<(f64, f64)> {
+        let mut history = History::new([("c", window)]);
+        let mut now = snapshot(at(0), "");
+        for (second, value) in readings {
+            now = snapshot(at(second * 1_000), &format!("c{{server=\"a\"}} {value}"));
+            history.record(&now);
+        }
+        let sample = now.find("c")?.samples().next()?;
+        let increase = history.increase("c", &sample, window, now.taken)?;
+        Some((increase.amount, increase.covered.as_secs_f64()))
+    }
+
+    #[test]
+    fn an_increase_counts_from_zero_after_a_reset() {
+        for (readings, expected) in [
+            (&[][..], None),
+            (&[(0, 5.0)], None),
+            (&[(0, 5.0), (0, 6.0)], None),
+            (&[(0, 5.0), (30, 25.0)], Some((20.0, 30.0))),
+            (&[(0, 5.0), (10, 5.0), (20, 5.0)], Some((0.0, 20.0))),
+            (&[(0, 100.0), (10, 120.0), (20, 7.0), (30, 9.0)], Some((29.0, 30.0))),
+            (&[(0, 100.0), (10, 0.0)], Some((0.0, 10.0))),
+            // The readings before the window do not count.
+            (&[(0, 0.0), (50, 1.0), (80, 2.0), (100, 4.0)], Some((3.0, 50.0))),
+            // But what did not change until then covers all of it.
+            (&[(0, 1.0), (50, 1.0), (80, 2.0), (100, 4.0)], Some((3.0, 60.0))),
+            (&[(0, 1.0), (100, 1.0)], Some((0.0, 60.0))),
+            (&[(0, 1.0), (20, 1.0), (50, 1.0), (90, 1.0), (100, 4.0)], Some((3.0, 60.0))),
+            // Readings as far apart as the window still make a rate, much older ones do not.
+            (&[(0, 1.0), (61, 4.0)], Some((3.0, 61.0))),
+            (&[(0, 1.0), (200, 4.0)], None),
+        ] {
+            assert_eq!(increase(MINUTE, readings), expected, "{readings:?}");
+        }
+    }
+
+    #[test]
+    fn frequent_readings_are_thinned_and_lose_nothing() {
+        let window = Duration::from_secs(3_600);
+        let mut history = History::new([("c", MINUTE), ("c", window)]);
+        let mut now = snapshot(at(0), "");
+        for second in 0..7_200_u32 {
+            now = snapshot(at(u64::from(second) * 1_000), &format!("c {}", f64::from(second)));
+            history.record(&now);
+        }
+        let points: usize = history.counters.values().flat_map(|c| c.series.values()).map(VecDeque::len).sum();
+        assert!(points <= 125, "{points}");
+        let sample = now.find("c").unwrap().samples().next().unwrap();
+        let increase = history.increase("c", &sample, window, now.taken).unwrap();
+        assert!((increase.per_second() - 1.0).abs() < 1e-9, "{increase:?}");
+        assert!(increase.covered > Duration::from_secs(3_560), "{increase:?}");
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_takes_two_points() {
+        let mut history = History::new([("c", MINUTE)]);
+        for second in 0..1_000 {
+            history.record(&snapshot(at(second * 1_000), "c 5"));
+        }
+        assert_eq!(history.counters["c"].series.values().map(VecDeque::len).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_series_that_is_gone_is_forgotten_after_its_window() {
+        let mut history = History::new([("c", MINUTE)]);
+        history.record(&snapshot(at(0), "c{datname=\"dropped\"} 5"));
+        history.record(&snapshot(at(61_000), "d 1"));
+        assert!(history.counters["c"].series.is_empty());
+    }
+
+    #[test]
+    fn the_remainder_of_a_capped_family_has_no_past() {
+        let text = "c{server=\"a\",user=\"other\",db=\"other\"} 5\nc{server=\"a\",user=\"other\",db=\"x\"} 5";
+        let mut history = History::new([("c", MINUTE)]);
+        history.record(&snapshot(at(0), text));
+        assert_eq!(history.counters["c"].series.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_starts_it_anew() {
+        let readings = [(1_000, 1.0), (1_010, 2.0), (500, 3.0)];
+        assert_eq!(increase(MINUTE, &readings), None);
+        assert_eq!(increase(MINUTE, &[&readings[..], &[(510, 9.0)]].concat()), Some((6.0, 10.0)));
+    }
+
+    #[test]
+    fn snapshots_that_come_in_the_wrong_order_lose_nothing() {
+        assert_eq!(increase(MINUTE, &[(0, 1.0), (10, 2.0), (9, 1.5), (20, 5.0)]), Some((4.0, 20.0)));
+    }
+
+    #[test]
+    fn a_clock_that_leaps_ahead_leaves_nothing_but_the_new_time() {
+        let year = 365 * 86_400;
+        assert_eq!(increase(MINUTE, &[(0, 1.0), (10, 2.0), (year, 3.0)]), None);
+        assert_eq!(increase(MINUTE, &[(0, 1.0), (10, 2.0), (year, 3.0), (year + 10, 7.0)]), Some((4.0, 10.0)));
+    }
+
+    #[test]
+    fn an_agent_that_runs_for_years_goes_on_telling_rates() {
+        let mut history = History::new([("c", Duration::from_secs(86_400))]);
+        for hour in 0..2_000_u32 {
+            let now = snapshot(at(u64::from(hour) * 3_600_000), &format!("c {}", f64::from(hour) * 3_600.0));
+            history.record(&now);
+            let sample = now.find("c").unwrap().samples().next().unwrap();
+            let increase = history.increase("c", &sample, Duration::from_secs(86_400), now.taken);
+            let expected = (hour > 0).then(|| f64::from(hour.min(24)) * 3_600.0);
+            assert_eq!(increase.map(|increase| increase.amount), expected, "{hour}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_reading_makes_an_increase_negative(
+            readings in prop::collection::vec((0u64..200, -1e3..1e9), 0..50)
+        ) {
+            if let Some((amount, covered)) = increase(MINUTE, &readings) {
+                prop_assert!(amount >= 0.0 && covered > 0.0 && covered <= 180.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! One rule: what is computed, from where on it is a problem, and how it is said.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::expression::{Expression, Value};
+use super::threshold::Threshold;
+use crate::unit::{Unit, format_value};
+
+/// A `[[rule]]` as it is written in a definition.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// The check it belongs to; several rules may share it.
+    pub name: String,
+    /// The expression to judge.
+    pub value: String,
+    /// The unit of its values.
+    #[serde(default)]
+    pub unit: Unit,
+    /// The range outside of which a value is a warning.
+    pub warning: Option<String>,
+    /// The range outside of which a value is critical.
+    pub critical: Option<String>,
+    /// One line for a value, with `{value}` and `{label}`.
+    pub summary: String,
+    /// What is said, with OK, when all was read and there is no sample. Without it that is UNKNOWN.
+    pub none: Option<String>,
+    /// Why the thresholds are what they are.
+    pub reason: String,
+}
+
+/// What is wrong with a rule; whoever read the file adds its name and the line of the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rule `{rule}`: `{key}`: {reason}")]
+pub struct RuleError {
+    /// The rule's name.
+    pub rule: String,
+    /// The key that is wrong.
+    pub key: &'static str,
+    /// What is wrong with it, and what was expected.
+    pub reason: String,
+}
+
+/// From where on a value is a problem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Limits {
+    /// Alerts with WARNING.
+    pub warning: Option<Threshold>,
+    /// Alerts with CRITICAL.
+    pub critical: Option<Threshold>,
+}
+
+/// A rule that is known to be sound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    name: String,
+    expression: Expression,
+    unit: Unit,
+    limits: Limits,
+    summary: Template,
+    none: Option<String>,
+    reason: String,
+}
+
+impl TryFrom<RuleSpec> for Rule {
+    type Error = RuleError;
+
+    fn try_from(spec: RuleSpec) -> Result<Self, RuleError> {
+        let RuleSpec { name, value, unit, warning, critical, summary, none, reason } = spec;
+        let error = |key, reason: String| RuleError { rule: name.clone(), key, reason };
+        let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
+        if !is_name {
+            return Err(error("name", format!("`{name}`: expected small letters, digits, `-` and `_`")));
+        }
+        let expression: Expression = value.parse().map_err(|wrong| error("value", format!("{wrong}")))?;
+        if expression.metrics().is_empty() {
+            return Err(error("value", format!("`{value}` is always the same: expected at least one metric")));
+        }
+        let threshold = |key, text: Option<String>| {
+            let Some(text) = text else { return Ok(None) };
+            let threshold: Threshold = text.parse().map_err(|wrong| error(key, format!("{wrong}")))?;
+            threshold.check_unit(unit).map_err(|wrong| error(key, wrong.to_string()))?;
+            Ok(Some(threshold))
+        };
+        let limits = Limits { warning: threshold("warning", warning)?, critical: threshold("critical", critical)? };
+        if let Limits { warning: Some(warning), critical: Some(critical) } = &limits
+            && !warning.is_within(critical)
+        {
+            let wrong = format!("`{warning}` is never reached before critical `{critical}`: expected a narrower range");
+            return Err(error("warning", wrong));
+        }
+        let none_text = none.as_deref();
+        for (key, text) in [("summary", Some(summary.as_str())), ("none", none_text), ("reason", Some(&*reason))] {
+            if text.is_some_and(|text| text.trim().is_empty() || text.contains('\n')) {
+                return Err(error(key, "expected one line of text".to_owned()));
+            }
+        }
+        let summary = Template::parse(&summary).map_err(|reason| error("summary", reason))?;
+        Ok(Self { name, expression, unit, limits, summary, none, reason })
+    }
+}
+
+impl Rule {
+    /// The check it belongs to.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it computes.
+    pub fn expression(&self) -> &Expression {
+        &self.expression
+    }
+
+    /// The unit of its values.
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// Its own thresholds.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What is said, with OK, when there is no sample.
+    pub fn none(&self) -> Option<&str> {
+        self.none.as_deref()
+    }
+
+    /// Why its thresholds are what they are.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The counters whose past it needs, each with a window.
+    pub fn windows(&self) -> Vec<(&str, Duration)> {
+        self.expression.windows()
+    }
+
+    /// The line for one value.
+    pub fn render(&self, value: &Value<'_>) -> String {
+        self.summary.render(value, self.unit)
+    }
+
+    /// Whether the line says the value of this label.
+    pub(crate) fn mentions(&self, label: &str) -> bool {
+        self.summary.0.iter().any(|part| matches!(part, Part::Label(name) if name == label))
+    }
+}
+
+/// A text with places for the value and for labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Value,
+    Label(String),
+}
+
+impl Template {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let wrong =
+                || format!("`{text}`: expected `{{value}}` or a label such as `{{datname}}` in each pair of braces");
+            let (before, after) = rest.split_at_checked(at).unwrap_or_default();
+            let (name, after) = after.strip_prefix('{').and_then(|after| after.split_once('}')).ok_or_else(wrong)?;
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            let is_label = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            match name {
+                "value" => parts.push(Part::Value),
+                _ if is_label => parts.push(Part::Label(name.to_owned())),
+                _ => return Err(wrong()),
+            }
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+
+    fn render(&self, value: &Value<'_>, unit: Unit) -> String {
+        let mut out = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Value => out.push_str(&format_value(unit, value.value)),
+                Part::Label(name) => match value.label(name) {
+                    Some(text) if !text.is_empty() => out.push_str(text),
+                    // Said as a gap: the sentence stays readable and shows which label the sample lacks.
+                    _ => {
+                        let _ = write!(out, "(no {name})");
+                    }
+                },
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMORY: &str = r#"
+        name = "memory"
+        value = "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"
+        unit = "ratio"
+        warning = "80%"
+        critical = "90%"
+        summary = "{value} of memory is used"
+        reason = "below a tenth the kernel starts to reclaim the page cache"
+    "#;
+
+    fn rule(text: &str) -> Result<Rule, String> {
+        let spec: RuleSpec = toml::from_str(text).map_err(|error| error.to_string())?;
+        Rule::try_from(spec).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_rule_says_what_is_judged_and_how() {
+        let rule = rule(MEMORY).unwrap();
+        assert_eq!(rule.name(), "memory");
+        assert_eq!(rule.unit(), Unit::Ratio);
+        assert_eq!(rule.limits().warning.unwrap().to_string(), "80%");
+        assert_eq!(rule.expression().metrics().len(), 2);
+        assert!(rule.windows().is_empty());
+        assert_eq!(rule.render(&Value { labels: Vec::new(), value: 0.853 }), "85.3 % of memory is used");
+    }
+
+    #[test]
+    fn a_wrong_rule_is_refused_with_the_key_and_what_was_expected() {
+        for (from, to, part) in [
+            ("\"memory\"", "\"Memory\"", "`name`: `Memory`: expected small letters"),
+            ("\"1 - node", "\"1 - > node", "`value`: expression"),
+            ("\"1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes\"", "\"1\"", "at least one metric"),
+            ("\"80%\"", "\"80\"", "`warning`: `80` is a ratio above 1: write per cent, such as `80%`"),
+            ("\"80%\"", "\"95%\"", "never reached before critical"),
+            ("\"90%\"", "\"90MB\"", "`critical`: `94371840B` is in bytes: expected a ratio, such as `80%`"),
+            ("\"90%\"", "\"a lot\"", "expected a number"),
+            ("{value}", "{value", "expected `{value}` or a label"),
+            ("{value}", "value}", "expected `{value}` or a label"),
+            ("{value}", "{Some Label}", "expected `{value}` or a label"),
+            ("{value} of memory is used", " ", "`summary`: expected one line"),
+            ("\"ratio\"", "\"percent\"", "unknown variant `percent`"),
+            ("reason = ", "why = ", "unknown field `why`"),
+            ("reason = \"below", "none = \"below", "missing field `reason`"),
+            ("\"80%\"", "80", "expected a string"),
+        ] {
+            let error = rule(&MEMORY.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(part), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_limits_on_the_same_side_are_compared() {
+        for (warning, critical, is_fine) in [
+            ("80%", "90%", true),
+            ("90%", "90%", true),
+            ("90%", "80%", false),
+            ("20%:", "10%:", true),
+            ("10%:", "20%:", false),
+            ("80%", "~:90%", true),
+            ("20%:", "90%", true),
+            ("@10%:20%", "5%", true),
+        ] {
+            let limits = format!("warning = \"{warning}\"\ncritical = \"{critical}\"");
+            let text = MEMORY.replace("warning = \"80%\"", &limits).replace("        critical = \"90%\"", "");
+            assert_eq!(rule(&text).is_ok(), is_fine, "{warning} {critical}");
+        }
+    }
+
+    #[test]
+    fn a_label_the_sample_lacks_is_shown_as_lacking() {
+        let rule = rule(&MEMORY.replace("of memory", "of {datname} by {usename}")).unwrap();
+        let labels = vec![("datname", "app"), ("usename", "")];
+        assert_eq!(rule.render(&Value { labels, value: 0.5 }), "50 % of app by (no usename) is used");
+    }
+}

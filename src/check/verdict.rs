@@ -1,0 +1,110 @@
+//! What a check answers.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::rule::Limits;
+use crate::unit::Unit;
+
+/// How bad it is, in the order of severity; the exit codes are in another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// All is well, or the check does not apply here.
+    #[default]
+    Ok,
+    /// It cannot be told. Less than a warning: what is known to be bad is not hidden by what is not known.
+    Unknown,
+    /// Someone should look at it in time.
+    Warning,
+    /// Someone should look at it now.
+    Critical,
+}
+
+impl Status {
+    /// The exit code of a Nagios plugin: 0, 1, 2 or 3.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Ok => "OK",
+            Self::Unknown => "UNKNOWN",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+        })
+    }
+}
+
+/// The answer of one check.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The check's name.
+    pub check: String,
+    /// The worst of its findings.
+    pub status: Status,
+    /// One line: the worst first.
+    pub summary: String,
+    /// Every value that was judged and everything that could not be, the worst first.
+    pub findings: Vec<Finding>,
+    /// The values for graphs, in an order that does not change with how bad they are.
+    #[serde(skip)]
+    pub perfdata: Vec<Perfdata>,
+}
+
+impl Verdict {
+    /// The answer when nothing could be judged, and why.
+    pub fn unknown(check: &str, reason: impl Into<String>) -> Self {
+        Self {
+            check: check.to_owned(),
+            status: Status::Unknown,
+            summary: reason.into(),
+            findings: Vec::new(),
+            perfdata: Vec::new(),
+        }
+    }
+}
+
+/// One value that was judged, or one reason why there is none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub status: Status,
+    /// One line about it.
+    pub text: String,
+    /// The labels of the value.
+    #[serde(serialize_with = "as_map")]
+    pub labels: Vec<(String, String)>,
+    /// In base units; none where nothing could be read.
+    pub value: Option<f64>,
+    /// The unit of the value.
+    pub unit: Unit,
+}
+
+/// One value for graphs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Perfdata {
+    /// Unique within the verdict; not yet quoted.
+    pub label: String,
+    /// In base units.
+    pub value: f64,
+    /// The unit of the value.
+    pub unit: Unit,
+    /// The thresholds it was judged by.
+    pub limits: Limits,
+    /// What it was found to be.
+    pub status: Status,
+}
+
+fn as_map<S: Serializer>(labels: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
+}
