@@ -4,6 +4,7 @@
 //!
 //! Read top to bottom, this is the way the facts take:
 //!
+//! - [`server`] from a connection string to an open session
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
 //! - [`check`] rules and thresholds turn a snapshot into verdicts
@@ -18,5 +19,6 @@ pub mod collect;
 pub mod demo;
 pub mod metric;
 pub mod push;
+pub mod server;
 pub mod sink;
 pub mod unit;
