@@ -4,21 +4,33 @@
 //!
 //! Read top to bottom, this is the way the facts take:
 //!
+//! - [`config`] what the user wrote, [`plan`] what it comes to
+//! - [`catalog`] the definitions: what to ask, what it is called, when it is a problem
 //! - [`server`] from a connection string to an open session
 //! - [`collect`] asks a server or the host
 //! - [`metric`] families, samples, the snapshot: what is handed around
-//! - [`check`] rules and thresholds turn a snapshot into verdicts
+//! - [`agent`] servers and host × collectors, asked on demand, as one reading
+//! - [`check`] rules and thresholds turn a snapshot into verdicts; [`judge`] brings them together with the agent
 //! - [`sink`] shows a snapshot or a verdict as text
-//! - [`push`] sends a snapshot to Graphite on time
+//! - [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
+//! - [`cli`] the command line
 //!
 //! Beside them stand [`mod@unit`], quantities as people write them, and [`demo`], throw-away clusters to look at and to
 //! test against.
 
+pub mod agent;
+pub mod catalog;
 pub mod check;
+pub mod cli;
 pub mod collect;
+pub mod config;
 pub mod demo;
+pub mod judge;
 pub mod metric;
+pub mod plan;
 pub mod push;
+pub mod serve;
 pub mod server;
 pub mod sink;
 pub mod unit;
+pub mod web;

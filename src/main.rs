@@ -1,3 +1,7 @@
 //! The pgvitals command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgvitals::cli::run(std::env::args_os())
+}

@@ -275,7 +275,8 @@ fn summarise(found: &[Found]) -> String {
     if more == 0 { texts } else { format!("{texts}; and {more} more") }
 }
 
-/// The values for graphs: `check`, or for a check of several rules `check_unit` or the metric's name, then the labels.
+/// The values for graphs: `check`, or for a check of several rules the rule's own word, its unit or the metric's name;
+/// then the labels that tell the values apart, which are those that the rule's line mentions, if it mentions any.
 fn perfdata(check: &Check, found: &[Found], has_several_servers: bool) -> Vec<Perfdata> {
     let mut taken = HashSet::new();
     let mut perfdata = Vec::new();
@@ -283,12 +284,17 @@ fn perfdata(check: &Check, found: &[Found], has_several_servers: bool) -> Vec<Pe
         let (Some(value), Some(rule)) = (finding.value, check.rules.get(*rule)) else { continue };
         let mut label = match check.rules.iter().filter(|other| other.unit() == rule.unit()).count() {
             _ if check.rules.len() == 1 => check.name.clone(),
+            _ if rule.perfdata().is_some() => format!("{}_{}", check.name, rule.perfdata().unwrap_or_default()),
             1 => format!("{}_{}", check.name, rule.unit()),
             _ => rule.expression().first_metric().unwrap_or(&check.name).to_owned(),
         };
         for (name, value) in &finding.labels {
             // On a host of one server its name would only make the graphs end with the next major version.
-            if name != "server" || has_several_servers {
+            let tells_apart = match name.as_str() {
+                "server" => has_several_servers,
+                name => rule.mentions(name) || !rule.mentions_labels(),
+            };
+            if tells_apart {
                 label.push(' ');
                 label.push_str(if value.is_empty() { "-" } else { value });
             }

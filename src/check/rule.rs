@@ -28,6 +28,8 @@ pub struct RuleSpec {
     pub summary: String,
     /// What is said, with OK, when all was read and there is no sample. Without it that is UNKNOWN.
     pub none: Option<String>,
+    /// What its values are called in perfdata, when its check has several rules.
+    pub perfdata: Option<String>,
     /// Why the thresholds are what they are.
     pub reason: String,
 }
@@ -62,6 +64,7 @@ pub struct Rule {
     limits: Limits,
     summary: Template,
     none: Option<String>,
+    perfdata: Option<String>,
     reason: String,
 }
 
@@ -69,7 +72,7 @@ impl TryFrom<RuleSpec> for Rule {
     type Error = RuleError;
 
     fn try_from(spec: RuleSpec) -> Result<Self, RuleError> {
-        let RuleSpec { name, value, unit, warning, critical, summary, none, reason } = spec;
+        let RuleSpec { name, value, unit, warning, critical, summary, none, perfdata, reason } = spec;
         let error = |key, reason: String| RuleError { rule: name.clone(), key, reason };
         let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
@@ -93,14 +96,15 @@ impl TryFrom<RuleSpec> for Rule {
             let wrong = format!("`{warning}` is never reached before critical `{critical}`: expected a narrower range");
             return Err(error("warning", wrong));
         }
-        let none_text = none.as_deref();
-        for (key, text) in [("summary", Some(summary.as_str())), ("none", none_text), ("reason", Some(&*reason))] {
+        let optional = [("none", none.as_deref()), ("perfdata", perfdata.as_deref())];
+        for (key, text) in [("summary", Some(summary.as_str())), ("reason", Some(&*reason))].into_iter().chain(optional)
+        {
             if text.is_some_and(|text| text.trim().is_empty() || text.contains('\n')) {
                 return Err(error(key, "expected one line of text".to_owned()));
             }
         }
         let summary = Template::parse(&summary).map_err(|reason| error("summary", reason))?;
-        Ok(Self { name, expression, unit, limits, summary, none, reason })
+        Ok(Self { name, expression, unit, limits, summary, none, perfdata, reason })
     }
 }
 
@@ -130,6 +134,11 @@ impl Rule {
         self.none.as_deref()
     }
 
+    /// What its values are called in perfdata, when its check has several rules.
+    pub fn perfdata(&self) -> Option<&str> {
+        self.perfdata.as_deref()
+    }
+
     /// Why its thresholds are what they are.
     pub fn reason(&self) -> &str {
         &self.reason
@@ -143,6 +152,11 @@ impl Rule {
     /// The line for one value.
     pub fn render(&self, value: &Value<'_>) -> String {
         self.summary.render(value, self.unit)
+    }
+
+    /// Whether the line says the value of any label but the server's.
+    pub(crate) fn mentions_labels(&self) -> bool {
+        self.summary.0.iter().any(|part| matches!(part, Part::Label(name) if name != "server"))
     }
 
     /// Whether the line says the value of this label.

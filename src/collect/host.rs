@@ -48,6 +48,13 @@ pub struct HostCollector {
     pub collect: fn(&Roots) -> Result<Vec<Family>, CollectError>,
 }
 
+impl HostCollector {
+    /// Whether a family of this name comes from it.
+    pub fn gives(&self, family: &str) -> bool {
+        self.provides.iter().any(|name| *name == family || (name.ends_with('_') && family.starts_with(name)))
+    }
+}
+
 /// Every host collector, in the order in which they run.
 pub const COLLECTORS: &[HostCollector] = &[
     loadavg::COLLECTOR,

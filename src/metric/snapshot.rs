@@ -38,11 +38,15 @@ impl Snapshot {
         Self { taken, groups: BTreeMap::new() }
     }
 
-    /// Adds what one server (or the host) has of a family.
+    /// Adds what one server (or the host) has of a family. What it has of that name already stays, and is all it has:
+    /// two collectors that make the same name, such as one made of a setting's name, cannot make duplicate series.
     pub fn add(&mut self, server: Option<&Arc<str>>, family: &Arc<Family>) {
-        if !family.is_empty() {
-            let part = Part { server: server.cloned(), family: Arc::clone(family) };
-            self.groups.entry(family.metric.name.clone()).or_default().push(part);
+        if family.is_empty() {
+            return;
+        }
+        let parts = self.groups.entry(family.metric.name.clone()).or_default();
+        if !parts.iter().any(|part| part.server.as_ref() == server) {
+            parts.push(Part { server: server.cloned(), family: Arc::clone(family) });
         }
     }
 
@@ -77,6 +81,11 @@ impl<'a> Group<'a> {
         self.metric
     }
 
+    /// What each server has of it.
+    pub fn parts(&self) -> &'a [Part] {
+        self.parts
+    }
+
     /// All samples, with their server label.
     pub fn samples(&self) -> impl Iterator<Item = Sample<'a>> + use<'a> {
         self.parts.iter().flat_map(|part| part.family.samples_of(part.server.as_deref()))
@@ -98,6 +107,16 @@ mod tests {
         assert_eq!(groups.len(), 1);
         let servers: Vec<_> = groups[0].samples().filter_map(|sample| sample.label("server")).collect();
         assert_eq!(servers, ["15/main", "17/main"]);
+    }
+
+    #[test]
+    fn a_second_family_of_the_same_name_and_server_is_left_out() {
+        let mut snapshot = Snapshot::new(SystemTime::now());
+        for value in [1.0, 2.0] {
+            snapshot.add(None, &Arc::new(Family::single(Kind::Gauge, "same", "", value)));
+        }
+        let values: Vec<_> = snapshot.find("same").unwrap().samples().map(|sample| sample.value).collect();
+        assert_eq!(values, [1.0]);
     }
 
     #[test]

@@ -47,7 +47,12 @@ pub struct Discovered {
 impl Discovered {
     /// How to reach it; user, password and the like come from the environment.
     pub fn options(&self, environment: &Environment) -> Result<ConnectOptions, DsnError> {
-        let mut keywords = Keywords::default();
+        self.options_with(Keywords::default(), environment)
+    }
+
+    /// As [`Discovered::options`], with other settings, such as the user, given.
+    pub fn options_with(&self, given: Keywords, environment: &Environment) -> Result<ConnectOptions, DsnError> {
+        let mut keywords = given;
         keywords.set("host", &self.host)?;
         keywords.set("port", &self.port.to_string())?;
         ConnectOptions::resolve(keywords, environment)

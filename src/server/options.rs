@@ -135,7 +135,7 @@ pub struct TlsOptions {
 }
 
 /// How to reach one server and as whom. Never shows its password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
     pub(super) hosts: Vec<Host>,
     pub(super) user: String,

@@ -15,13 +15,14 @@ const NULL: u32 = 1 << 31;
 pub(super) const LARGEST: usize = 256 << 20;
 
 impl RowSet {
-    pub(super) fn new(columns: Vec<String>) -> Self {
+    /// An answer without rows yet.
+    pub fn new(columns: Vec<String>) -> Self {
         Self { columns, ..Self::default() }
     }
 
     /// Appends a value to the last row; false when there is no room for it.
     #[must_use]
-    pub(super) fn push(&mut self, value: Option<&str>) -> bool {
+    pub fn push(&mut self, value: Option<&str>) -> bool {
         let text = value.unwrap_or_default();
         let end = self.text.len() + text.len();
         let Some(end) = u32::try_from(end).ok().filter(|_| end <= LARGEST) else { return false };

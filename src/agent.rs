@@ -1,0 +1,252 @@
+//! The agent: servers and host × collectors, asked on demand, put together as one reading.
+//!
+//! Nothing here keeps time. Whoever wants to know reads; a collector whose result is older than its `fresh_for` is asked,
+//! and readers who come meanwhile share that run.
+
+mod host;
+mod lane;
+mod own;
+mod slot;
+mod watched;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+pub use own::Ledger;
+pub use slot::Outcome;
+
+use crate::catalog::Catalog;
+use crate::collect::host::{COLLECTORS, Roots};
+use crate::metric::{Family, Kind, Snapshot, Table};
+use crate::server::ConnectOptions;
+use slot::Run;
+use watched::{Condition, Watched};
+
+/// How long a reader waits, unless it says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Watches servers and the host. Cheap to share; dropped, it closes every connection.
+#[derive(Debug)]
+pub struct Agent {
+    catalog: Arc<Catalog>,
+    servers: RwLock<BTreeMap<Arc<str>, Arc<Watched>>>,
+    host: Option<Arc<host::Host>>,
+    ledger: Arc<Ledger>,
+}
+
+/// What a reader wants, and by when.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// The collectors, of servers and of the host; none means all.
+    pub collectors: Option<BTreeSet<String>>,
+    /// After this time the reader gets what there is.
+    pub deadline: Duration,
+}
+
+/// Everything known at one moment, and why the rest is not.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The facts.
+    pub snapshot: Snapshot,
+    /// The servers, by name.
+    pub servers: Vec<ServerReport>,
+    /// How each collector fared.
+    pub reports: Vec<Report>,
+}
+
+/// What a reading found out about one server.
+#[derive(Clone, Debug)]
+pub struct ServerReport {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its version as in `server_version_num` and whether it is in recovery; else the class of failure and the reason.
+    pub state: Result<(u32, bool), (&'static str, String)>,
+}
+
+/// How one collector fared in a reading.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The server; none for the host.
+    pub server: Option<Arc<str>>,
+    /// The collector.
+    pub collector: String,
+    /// How its run ended.
+    pub outcome: Outcome,
+    /// How long the run took.
+    pub duration: Duration,
+    /// How old its result is.
+    pub age: Duration,
+}
+
+impl Default for Want {
+    fn default() -> Self {
+        Self { collectors: None, deadline: DEADLINE }
+    }
+}
+
+impl Want {
+    /// Only these collectors.
+    pub fn only(collectors: impl IntoIterator<Item = String>) -> Self {
+        Self { collectors: Some(collectors.into_iter().collect()), ..Self::default() }
+    }
+
+    fn has(&self, collector: &str) -> bool {
+        self.collectors.as_ref().is_none_or(|collectors| collectors.contains(collector))
+    }
+}
+
+impl Agent {
+    /// An agent that watches the host below these roots (none: no host) and no server yet.
+    pub fn new(catalog: Arc<Catalog>, host: Option<Roots>, ledger: Arc<Ledger>) -> Self {
+        Self { catalog, servers: RwLock::default(), host: host.map(host::Host::new), ledger }
+    }
+
+    /// The catalog it works with.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Begins to watch a server; false if one of that name is watched already. If `previous` watches the same server
+    /// with the same definitions, it is taken over with its connections and what it knows.
+    ///
+    /// Must be called within a Tokio runtime, whose tasks serve the server's connections.
+    pub fn watch(&self, name: &str, options: ConnectOptions, previous: Option<&Self>) -> bool {
+        let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
+        if servers.contains_key(name) {
+            return false;
+        }
+        let same = previous.filter(|previous| previous.catalog.asks_the_same(&self.catalog));
+        let known = same.and_then(|previous| {
+            let watched = previous.servers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
+            (*watched.shared.server.options() == options).then_some(watched)
+        });
+        let name: Arc<str> = Arc::from(name);
+        let watched = known.unwrap_or_else(|| Arc::new(Watched::start(Arc::clone(&name), options, &self.catalog)));
+        servers.insert(name, watched);
+        true
+    }
+
+    /// The names of the servers it watches.
+    pub fn servers(&self) -> Vec<Arc<str>> {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Reads what is wanted: fresh results as they are, all others asked anew and waited for until the deadline.
+    pub async fn read(&self, want: &Want) -> Reading {
+        let asked = Instant::now();
+        let deadline = asked + want.deadline;
+        let servers: Vec<_> = self.servers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut refreshing = tokio::task::JoinSet::new();
+        for server in &servers {
+            let (server, want) = (Arc::clone(server), want.clone());
+            refreshing.spawn(async move { server.refresh(asked, deadline, |name| want.has(name)).await });
+        }
+        if let Some(host) = &self.host {
+            let (host, want) = (Arc::clone(host), want.clone());
+            refreshing.spawn(async move { host.refresh(asked, deadline, |name| want.has(name)).await });
+        }
+        while refreshing.join_next().await.is_some() {}
+        self.assemble(asked, want, &servers)
+    }
+
+    fn assemble(&self, asked: Instant, want: &Want, servers: &[Arc<Watched>]) -> Reading {
+        let mut reading =
+            Reading { snapshot: Snapshot::new(SystemTime::now()), servers: Vec::new(), reports: Vec::new() };
+        if let Some(host) = &self.host {
+            let mut runs = own::Runs::new();
+            for (at, collector) in COLLECTORS.iter().enumerate().filter(|(_, collector)| want.has(collector.name)) {
+                reading.add_run(None, collector.name, &host.shown(at, asked), &mut runs, host.slots.get(at));
+            }
+            reading.add(None, runs.into_families());
+        }
+        for server in servers {
+            reading.add_server(server, asked, want);
+        }
+        if want.collectors.is_none() {
+            reading.add(None, self.ledger.families(&reading.snapshot));
+        }
+        reading
+    }
+}
+
+impl Reading {
+    fn add(&mut self, server: Option<&Arc<str>>, families: Vec<Family>) {
+        for family in families {
+            self.snapshot.add(server, &Arc::new(family));
+        }
+    }
+
+    fn add_run(
+        &mut self,
+        server: Option<&Arc<str>>,
+        collector: &str,
+        shown: &Result<Arc<Run>, Outcome>,
+        runs: &mut own::Runs,
+        slot: Option<&slot::Slot>,
+    ) {
+        let latest = slot.and_then(slot::Slot::latest);
+        let timed = shown.as_ref().ok().or(latest.as_ref());
+        let report = Report {
+            server: server.cloned(),
+            collector: collector.to_owned(),
+            outcome: shown.as_ref().map_or_else(Clone::clone, |run| run.outcome.clone()),
+            duration: timed.map(|run| run.duration()).unwrap_or_default(),
+            age: timed.map(|run| run.started.elapsed()).unwrap_or_default(),
+        };
+        runs.add(&report, timed.map(Arc::as_ref), slot);
+        if let Ok(run) = shown {
+            run.families.iter().for_each(|family| self.snapshot.add(server, family));
+        }
+        self.reports.push(report);
+    }
+
+    fn add_server(&mut self, server: &Watched, asked: Instant, want: &Want) {
+        let shared = &server.shared;
+        let (epoch, condition) = shared.state();
+        let state = match condition {
+            Condition::Down { class, reason } => Err((class.as_str(), reason)),
+            Condition::Up(facts) if shared.probe.fresh(asked, epoch).is_some() => {
+                Ok((facts.version, facts.in_recovery))
+            }
+            Condition::Up(_) | Condition::Unknown => {
+                Err(("timeout", "no answer within this reading's deadline".to_owned()))
+            }
+        };
+        let up = f64::from(u8::from(state.is_ok()));
+        let mut families =
+            vec![Family::single(Kind::Gauge, "pg_up", "Whether the server answered when it was last asked", up)];
+        if let Err((class, _)) = &state {
+            let mut failure = Table::new(&["class"]);
+            let column = failure.column(
+                Kind::Gauge,
+                "pgvitals_server_failure",
+                "1 with the class of failure while a server does not answer, else absent",
+            );
+            failure.row(&[class]);
+            failure.set(column, 1.0);
+            families.extend(failure.into_families());
+        }
+        let mut runs = own::Runs::new();
+        for (at, definition) in shared.definitions.iter().enumerate() {
+            if want.has(&definition.name) {
+                let shown = match &state {
+                    Ok(_) => shared.shown(at, asked),
+                    Err((class, reason)) => {
+                        Err(Outcome::Failed { class: "server_down", reason: format!("{class}: {reason}") })
+                    }
+                };
+                self.add_run(Some(&shared.name), &definition.name, &shown, &mut runs, shared.slots.get(at));
+            }
+        }
+        families.extend(runs.into_families());
+        families.extend(own::connections(shared));
+        self.add(Some(&shared.name), families);
+        self.servers.push(ServerReport { name: Arc::clone(&shared.name), state });
+    }
+
+    /// How the collector of this name fared, per server.
+    pub fn reports_of<'a>(&'a self, collector: &'a str) -> impl Iterator<Item = &'a Report> {
+        self.reports.iter().filter(move |report| report.collector == collector)
+    }
+}

@@ -1,0 +1,283 @@
+//! A lane: one connection of a server and the collectors that take turns on it.
+//!
+//! The fast lane probes and asks what answers in time. A collector that overran is asked on the slow lane, so that it
+//! delays no other, until it answers in half its time. There is no third connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{debug, info, warn};
+
+use super::slot::{Outcome, Run, Slot};
+use super::watched::{Condition, Facts, Shared, plan};
+use crate::catalog::{Definition, Version};
+use crate::collect::sql::families_of;
+use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
+
+/// What a reader sends to a lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ask {
+    /// Is it up, and in which role?
+    Probe,
+    /// Run the collector in this place.
+    Collect(usize),
+}
+
+/// The time a probe has on an open connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time to open a connection; the DSN may say less.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A backend's caches grow with what it saw, so connections are not kept for ever.
+const LONGEST_SESSION: Duration = Duration::from_secs(3600);
+/// After a query that could not be stopped, the slow lane opens no connection for this long: the budget of two counts
+/// backends that are still busy with what we gave up.
+const PAUSE_AFTER_LOSS: Duration = Duration::from_secs(30);
+
+const PROBE: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, e.extname, e.extversion, \
+     pg_catalog.quote_ident(n.nspname) AS schema FROM (SELECT 1) AS one \
+     LEFT JOIN pg_catalog.pg_extension e ON true LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
+
+/// One of the two connections of a server.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    slow: bool,
+    session: Option<Session>,
+    lost: Option<Instant>,
+}
+
+impl Lane {
+    /// The lane that probes, and asks what is quick.
+    pub(super) fn fast(shared: Arc<Shared>) -> Self {
+        Self { shared, slow: false, session: None, lost: None }
+    }
+
+    /// The lane for what overran.
+    pub(super) fn slow(shared: Arc<Shared>) -> Self {
+        Self { shared, slow: true, session: None, lost: None }
+    }
+
+    /// Serves until the server is no longer watched.
+    pub(super) async fn serve(mut self, mut asks: UnboundedReceiver<Ask>) {
+        while let Some(ask) = asks.recv().await {
+            match ask {
+                Ask::Probe => self.probe().await,
+                Ask::Collect(at) => self.collect(at).await,
+            }
+            self.count_open();
+        }
+    }
+
+    async fn probe(&mut self) {
+        let started = Instant::now();
+        let before = self.shared.state().1;
+        let found = match self.ask_facts().await {
+            Ok(facts) => Condition::Up(Arc::new(facts)),
+            Err((class, reason)) => Condition::Down { class, reason },
+        };
+        log_change(self.shared.server.name(), &before, &found);
+        let outcome = match &found {
+            Condition::Down { class, reason } => Outcome::Failed { class: class.as_str(), reason: reason.clone() },
+            _ => Outcome::Ok,
+        };
+        let epoch = self.shared.note(found);
+        self.shared.probe.publish(Run::without_families(started, epoch, outcome));
+    }
+
+    async fn ask_facts(&mut self) -> Result<Facts, (FailureClass, String)> {
+        let was_open = self.session.is_some();
+        self.connect().await.map_err(|failure| (failure.class, failure.message))?;
+        let answer = match self.query(PROBE, PROBE_TIMEOUT).await {
+            // The server was restarted since we last asked: that is no outage if it takes a new connection.
+            Err(QueryFailure::Lost { .. }) if was_open => {
+                self.connect().await.map_err(|failure| (failure.class, failure.message))?;
+                self.query(PROBE, PROBE_TIMEOUT).await
+            }
+            answer => answer,
+        };
+        let rows = answer.map_err(|failure| (class_of(&failure), failure.to_string()))?;
+        let version = self.session.as_ref().map_or(0, Session::version);
+        facts_of(version, &rows).ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))
+    }
+
+    async fn collect(&mut self, at: usize) {
+        let shared = Arc::clone(&self.shared);
+        let (Some(slot), Some(definition)) = (shared.slots.get(at), shared.definitions.get(at)) else { return };
+        let (epoch, condition) = shared.state();
+        let before = slot.latest();
+        let run = match condition {
+            Condition::Up(facts) => match plan(definition, &facts) {
+                Ok(sql) => self.run(slot, definition, &sql, epoch).await,
+                Err(reason) => Run::without_families(Instant::now(), epoch, Outcome::Skipped(reason)),
+            },
+            Condition::Down { class, reason } => {
+                let reason = format!("{}: {reason}", class.as_str());
+                Run::without_families(Instant::now(), epoch, Outcome::Failed { class: "server_down", reason })
+            }
+            Condition::Unknown => {
+                let reason = "not probed yet".to_owned();
+                Run::without_families(Instant::now(), epoch, Outcome::Failed { class: "server_down", reason })
+            }
+        };
+        log_outcome(shared.server.name(), &definition.name, before.as_deref().map(|run| &run.outcome), &run.outcome);
+        let lost = self.session.is_none() && !self.slow && matches!(run.outcome, Outcome::Failed { .. });
+        slot.publish(run);
+        if lost && matches!(shared.state().1, Condition::Up(_)) {
+            // One lost connection may be the collector's fault or the end of the server: the collectors that wait
+            // behind this one should not each find out by a time-out of their own.
+            self.probe().await;
+        }
+    }
+
+    async fn run(&mut self, slot: &Slot, definition: &Definition, sql: &str, epoch: u64) -> Run {
+        if let Some(reason) = self.pause() {
+            return Run::without_families(Instant::now(), epoch, Outcome::Failed { class: "timeout", reason });
+        }
+        if let Err(failure) = self.connect().await {
+            let outcome = Outcome::Failed { class: failure.class.as_str(), reason: failure.message };
+            return Run::without_families(Instant::now(), epoch, outcome);
+        }
+        let started = Instant::now();
+        let answer = self.query(sql, definition.timeout).await;
+        let took = started.elapsed();
+        let overran = matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
+        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout / 2)) != slot.is_slow() {
+            info!(
+                server = self.shared.server.name(),
+                collector = definition.name,
+                slow = slot.is_slow(),
+                "lane changed"
+            );
+        }
+        let rows = match answer {
+            Ok(rows) => rows,
+            Err(failure) => return Run::without_families(started, epoch, outcome_of(&failure)),
+        };
+        match families_of(definition, &rows) {
+            Ok(collected) => Run {
+                started,
+                finished: Instant::now(),
+                epoch,
+                outcome: Outcome::Ok,
+                families: collected.families.into_iter().map(Arc::new).collect(),
+                rows: collected.rows,
+                folded: collected.folded,
+            },
+            Err(error) => {
+                let outcome = Outcome::Failed { class: "column", reason: error.to_string() };
+                Run::without_families(started, epoch, outcome)
+            }
+        }
+    }
+
+    /// Makes sure of an open connection.
+    async fn connect(&mut self) -> Result<(), ConnectFailure> {
+        if self.session.as_ref().is_some_and(|session| !session.is_closed() && session.age() < LONGEST_SESSION) {
+            return Ok(());
+        }
+        // Closed before the next one opens: two lanes are two connections at any moment.
+        self.session = None;
+        self.session = Some(self.shared.server.open(CONNECT_TIMEOUT).await?);
+        self.shared.connects.fetch_add(1, Ordering::Relaxed);
+        self.count_open();
+        Ok(())
+    }
+
+    /// Runs a statement that the server ends a little before we would give it up.
+    async fn query(&mut self, sql: &str, timeout: Duration) -> Result<RowSet, QueryFailure> {
+        let Some(session) = &mut self.session else { return Err(no_connection()) };
+        let margin = (timeout / 10).min(Duration::from_millis(200));
+        let answer = session.query(sql, timeout.saturating_sub(margin), timeout).await;
+        if session.is_closed() {
+            self.session = None;
+            self.lost = Some(Instant::now());
+        }
+        answer
+    }
+
+    fn pause(&self) -> Option<String> {
+        let lost = self.lost.filter(|_| self.slow && self.session.is_none())?;
+        let left = PAUSE_AFTER_LOSS.checked_sub(lost.elapsed())?;
+        Some(format!("overran and could not be stopped, asked again in {} s", left.as_secs()))
+    }
+
+    fn count_open(&self) {
+        let open = self.session.as_ref().is_some_and(|session| !session.is_closed());
+        if let Some(count) = self.shared.open.get(usize::from(self.slow)) {
+            count.store(u64::from(open), Ordering::Relaxed);
+        }
+    }
+}
+
+fn no_connection() -> QueryFailure {
+    QueryFailure::Lost { class: FailureClass::Unreachable, message: "no connection".to_owned() }
+}
+
+fn facts_of(version: u32, rows: &RowSet) -> Option<Facts> {
+    let mut facts: Option<Facts> = None;
+    for row in 0..rows.len() {
+        let found = facts.get_or_insert_with(|| Facts {
+            version,
+            in_recovery: rows.value(row, 0) == Some("t"),
+            extensions: HashMap::new(),
+        });
+        if let (Some(name), Some(version), Some(schema)) = (rows.value(row, 1), rows.value(row, 2), rows.value(row, 3))
+        {
+            // An extension may call its versions as it likes; one without numbers has no definition of ours.
+            let version = version.parse().unwrap_or(Version { major: 0, minor: 0 });
+            found.extensions.insert(name.to_owned(), (version, schema.to_owned()));
+        }
+    }
+    facts
+}
+
+fn class_of(failure: &QueryFailure) -> FailureClass {
+    match failure {
+        QueryFailure::Deadline(_) | QueryFailure::StatementTimeout(_) => FailureClass::Timeout,
+        QueryFailure::Lost { class, .. } => *class,
+        // insufficient_privilege
+        QueryFailure::Server { sqlstate, .. } if sqlstate == "42501" => FailureClass::Permission,
+        _ => FailureClass::Other,
+    }
+}
+
+fn outcome_of(failure: &QueryFailure) -> Outcome {
+    match class_of(failure) {
+        FailureClass::Permission => Outcome::Skipped(format!("no privilege: {failure}")),
+        class => Outcome::Failed { class: class.as_str(), reason: failure.to_string() },
+    }
+}
+
+fn log_change(server: &str, before: &Condition, now: &Condition) {
+    match (before, now) {
+        (Condition::Up(old), Condition::Up(new)) if old.in_recovery != new.in_recovery => {
+            info!(server, role = role(new), "server changed its role");
+        }
+        (Condition::Unknown | Condition::Down { .. }, Condition::Up(facts)) => {
+            info!(server, version = facts.version, role = role(facts), "server is up");
+        }
+        (Condition::Unknown | Condition::Up(_), Condition::Down { class, reason }) => {
+            warn!(server, class = class.as_str(), reason, "server is down");
+        }
+        _ => {}
+    }
+}
+
+fn role(facts: &Facts) -> &'static str {
+    if facts.in_recovery { "standby" } else { "primary" }
+}
+
+fn log_outcome(server: &str, collector: &str, before: Option<&Outcome>, now: &Outcome) {
+    let failed = |outcome: Option<&Outcome>| matches!(outcome, Some(Outcome::Failed { .. }));
+    match now {
+        Outcome::Failed { class: "server_down", .. } => {}
+        Outcome::Failed { class, reason } if !failed(before) => {
+            warn!(server, collector, class, reason, "collector failed");
+        }
+        Outcome::Ok if failed(before) => info!(server, collector, "collector recovered"),
+        Outcome::Skipped(reason) => debug!(server, collector, reason, "collector skipped"),
+        _ => {}
+    }
+}

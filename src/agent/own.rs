@@ -1,0 +1,204 @@
+//! What the agent says about itself: `pgvitals_*` and `process_*`.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Report;
+use super::slot::{Outcome, Run, Slot};
+use super::watched::Shared;
+use crate::metric::{Column, Family, Kind, Snapshot, Table};
+use crate::push::PushStats;
+
+/// The families about one server's (or the host's) collectors, while they are being filled.
+pub(super) struct Runs {
+    table: Table,
+    success: Column,
+    duration: Column,
+    age: Column,
+    rows: Column,
+    folded: Column,
+    total: Column,
+    failures: Column,
+    reasons: Table,
+    reason: Column,
+}
+
+impl Runs {
+    pub(super) fn new() -> Self {
+        let mut table = Table::new(&["collector"]);
+        let mut reasons = Table::new(&["collector", "outcome", "reason"]);
+        Self {
+            success: table.column(
+                Kind::Gauge,
+                "pgvitals_collector_success",
+                "1 if the collector gave its facts, 0 if it failed, absent if it does not apply here",
+            ),
+            duration: table.column(Kind::Gauge, "pgvitals_collector_duration_seconds", "Duration of the latest run"),
+            age: table.column(Kind::Gauge, "pgvitals_collector_age_seconds", "Age of the latest run's facts"),
+            rows: table.column(Kind::Gauge, "pgvitals_collector_rows", "Rows (of the host: samples) of the latest run"),
+            folded: table.column(
+                Kind::Gauge,
+                "pgvitals_collector_dropped_rows",
+                "Rows that max_series folded into the row \"other\" in the latest run",
+            ),
+            total: table.column(Kind::Counter, "pgvitals_collector_runs_total", "Runs since the agent started"),
+            failures: table.column(
+                Kind::Counter,
+                "pgvitals_collector_failures_total",
+                "Failed runs since the agent started",
+            ),
+            reason: reasons.column(
+                Kind::Gauge,
+                "pgvitals_collector_absent",
+                "1 with the reason while a collector's facts are absent",
+            ),
+            table,
+            reasons,
+        }
+    }
+
+    pub(super) fn add(&mut self, report: &Report, run: Option<&Run>, slot: Option<&Slot>) {
+        self.table.row(&[&report.collector]);
+        match &report.outcome {
+            Outcome::Ok => self.table.set(self.success, 1.0),
+            Outcome::Failed { class, .. } => {
+                self.table.set(self.success, 0.0);
+                self.add_reason(report, class);
+            }
+            Outcome::Skipped(reason) => self.add_reason(report, reason),
+        }
+        if let Some(run) = run {
+            self.table.set(self.duration, report.duration.as_secs_f64());
+            self.table.set(self.age, report.age.as_secs_f64());
+            self.table.set(self.rows, run.rows as f64);
+            self.table.set(self.folded, run.folded as f64);
+        }
+        if let Some((runs, failures)) = slot.map(Slot::counts) {
+            self.table.set(self.total, runs as f64);
+            self.table.set(self.failures, failures as f64);
+        }
+    }
+
+    fn add_reason(&mut self, report: &Report, reason: &str) {
+        self.reasons.row(&[&report.collector, report.outcome.word(), reason]);
+        self.reasons.set(self.reason, 1.0);
+    }
+
+    pub(super) fn into_families(self) -> Vec<Family> {
+        let mut families = self.table.into_families();
+        families.extend(self.reasons.into_families());
+        families
+    }
+}
+
+/// The families about the connections to a server.
+pub(super) fn connections(server: &Shared) -> Vec<Family> {
+    let mut open = Table::new(&["lane"]);
+    let column = open.column(Kind::Gauge, "pgvitals_connections", "Connections to the server that are open, by lane");
+    for (at, lane) in ["fast", "slow"].into_iter().enumerate() {
+        open.row(&[lane]);
+        open.set(column, server.open_sessions(at) as f64);
+    }
+    let opened = server.connects.load(Ordering::Relaxed) as f64;
+    let mut families = open.into_families();
+    families.push(Family::single(
+        Kind::Counter,
+        "pgvitals_connects_total",
+        "Connections to the server opened since the agent started",
+        opened,
+    ));
+    families
+}
+
+/// What the agent counts about itself beside its collectors.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    readings: AtomicU64,
+    reload_failed: AtomicBool,
+    reloaded: Mutex<Option<SystemTime>>,
+    push: Mutex<Option<Arc<PushStats>>>,
+}
+
+impl Ledger {
+    /// Notes how the configuration was taken over.
+    pub fn note_reload(&self, successful: bool) {
+        self.reload_failed.store(!successful, Ordering::Relaxed);
+        if successful {
+            *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(SystemTime::now());
+        }
+    }
+
+    /// Notes whose counts of pushed points are shown; none where nothing is pushed.
+    pub fn set_push(&self, stats: Option<Arc<PushStats>>) {
+        *self.push.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    pub(super) fn families(&self, snapshot: &Snapshot) -> Vec<Family> {
+        let readings = self.readings.fetch_add(1, Ordering::Relaxed) + 1;
+        let failed = self.reload_failed.load(Ordering::Relaxed);
+        let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut build = Table::new(&["version"]);
+        let column = build.column(Kind::Gauge, "pgvitals_build_info", "1 with the agent's version");
+        build.row(&[env!("CARGO_PKG_VERSION")]);
+        build.set(column, 1.0);
+        let mut families = build.into_families();
+        families.push(Family::single(
+            Kind::Counter,
+            "pgvitals_readings_total",
+            "Readings of all collectors",
+            readings as f64,
+        ));
+        families.push(Family::single(
+            Kind::Gauge,
+            "pgvitals_series",
+            "Samples of servers, host and collectors in this reading",
+            snapshot.len() as f64,
+        ));
+        families.push(Family::single(
+            Kind::Gauge,
+            "pgvitals_config_last_reload_successful",
+            "1 unless the latest reload found a mistake; the configuration before it is then still in force",
+            f64::from(u8::from(!failed)),
+        ));
+        if let Some(at) = reloaded.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+            families.push(Family::single(
+                Kind::Gauge,
+                "pgvitals_config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was loaded",
+                at.as_secs_f64(),
+            ));
+        }
+        let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
+        families.extend(push.iter().flat_map(|stats| stats.families()));
+        families.extend(process());
+        families
+    }
+}
+
+/// The agent's own process, under the names that client libraries use.
+fn process() -> Vec<Family> {
+    let Ok(me) = procfs::process::Process::myself() else { return Vec::new() };
+    let mut families = Vec::new();
+    if let Ok(stat) = me.stat() {
+        let ticks = procfs::ticks_per_second() as f64;
+        let cpu = (stat.utime + stat.stime) as f64 / ticks;
+        families.push(Family::single(Kind::Counter, "process_cpu_seconds_total", "CPU time of the agent", cpu));
+        let resident = stat.rss as f64 * procfs::page_size() as f64;
+        families.push(Family::single(
+            Kind::Gauge,
+            "process_resident_memory_bytes",
+            "Resident memory of the agent",
+            resident,
+        ));
+    }
+    if let Ok(open) = me.fd_count() {
+        families.push(Family::single(
+            Kind::Gauge,
+            "process_open_fds",
+            "Open file descriptors of the agent",
+            open as f64,
+        ));
+    }
+    families
+}

@@ -1,0 +1,279 @@
+//! The catalog: every definition, from the copies in the binary and from a folder that may replace them.
+//!
+//! Built-in definitions are embedded copies of the files users write. A file of the same name in the `checks.d` folder
+//! replaces the built-in one; any other file there is one more definition.
+
+mod definition;
+mod format;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use include_dir::{Dir, include_dir};
+
+pub use definition::{Definition, MetricColumn, Mistake, Query, Top};
+pub use format::{Role, Scope, Version};
+
+use crate::check::{self, Check};
+use crate::collect::host;
+
+static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
+
+/// Every definition and the checks that their rules make.
+#[derive(Debug)]
+pub struct Catalog {
+    definitions: Vec<Arc<Definition>>,
+    checks: Vec<Check>,
+}
+
+/// What provides a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider<'a> {
+    /// A definition, asked on every server.
+    Definition(&'a str),
+    /// A host collector.
+    Host(&'a str),
+    /// The agent itself, always: `pg_up` and `pgvitals_*`.
+    Agent,
+}
+
+/// Why the catalog cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// A definition is wrong.
+    #[error("{}:{line}: {reason}", file.display())]
+    Definition {
+        /// The file; `checks/NAME.toml` for a built-in one.
+        file: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What was expected.
+        reason: String,
+    },
+    /// The folder or one of its files cannot be read.
+    #[error("read {}: {source}", path.display())]
+    Read {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A file of definitions, not yet understood.
+struct Source {
+    file: PathBuf,
+    text: String,
+}
+
+impl Catalog {
+    /// The built-in definitions alone.
+    ///
+    /// # Errors
+    ///
+    /// A built-in definition is wrong, which the tests exclude.
+    pub fn built_in() -> Result<Self, CatalogError> {
+        Self::from_sources(&built_in_sources())
+    }
+
+    /// The built-in definitions with those of a folder in their place or beside them.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read, or a definition is wrong: the first mistake found.
+    pub fn load(folder: &Path) -> Result<Self, CatalogError> {
+        let mut sources = built_in_sources();
+        let read = |path: &Path, source| CatalogError::Read { path: path.to_owned(), source };
+        for entry in fs::read_dir(folder).map_err(|error| read(folder, error))? {
+            let file = entry.map_err(|error| read(folder, error))?.path();
+            let Some(name) = definition_name(&file) else { continue };
+            let text = fs::read_to_string(&file).map_err(|error| read(&file, error))?;
+            sources.insert(name, Source { file, text });
+        }
+        Self::from_sources(&sources)
+    }
+
+    fn from_sources(sources: &BTreeMap<String, Source>) -> Result<Self, CatalogError> {
+        let mut definitions = Vec::with_capacity(sources.len());
+        for (name, source) in sources {
+            let definition = Definition::parse(name, &source.text).map_err(|mistake| source.error(&mistake))?;
+            definitions.push(Arc::new(definition));
+        }
+        refuse_duplicates(&definitions, sources)?;
+        refuse_unknown_metrics(&definitions, sources)?;
+        let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
+        Ok(Self { checks: check::group(rules), definitions })
+    }
+
+    /// The definitions, by name. Some hold rules only.
+    pub fn definitions(&self) -> &[Arc<Definition>] {
+        &self.definitions
+    }
+
+    /// The definition of this name.
+    pub fn definition(&self, name: &str) -> Option<&Arc<Definition>> {
+        self.definitions.iter().find(|definition| definition.name == name)
+    }
+
+    /// Whether another catalog has the same definitions.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let texts = |catalog: &Self| {
+            catalog
+                .definitions
+                .iter()
+                .map(|definition| (definition.name.clone(), definition.text.clone()))
+                .collect::<Vec<_>>()
+        };
+        texts(self) == texts(other)
+    }
+
+    /// The checks, by name.
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// The check of this name.
+    pub fn check(&self, name: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.name() == name)
+    }
+
+    /// The names of everything that is asked: definitions with a query, then host collectors.
+    pub fn collectors(&self) -> impl Iterator<Item = &str> {
+        let asking = self.definitions.iter().filter(|definition| !definition.queries.is_empty());
+        asking.map(|definition| definition.name.as_str()).chain(host::COLLECTORS.iter().map(|collector| collector.name))
+    }
+
+    /// What provides the family of this name.
+    pub fn provider(&self, family: &str) -> Option<Provider<'_>> {
+        provider(&self.definitions, family)
+    }
+}
+
+impl Source {
+    fn error(&self, mistake: &Mistake) -> CatalogError {
+        let line = 1 + self.text.bytes().take(mistake.at.start).filter(|&byte| byte == b'\n').count();
+        CatalogError::Definition { file: self.file.clone(), line, reason: mistake.reason.clone() }
+    }
+
+    /// A mistake that shows only beside other files; it is looked for in the text by what it names.
+    fn error_at(&self, sought: &str, reason: String) -> CatalogError {
+        let start = self.text.find(sought).unwrap_or_default();
+        self.error(&Mistake { at: start..start, reason })
+    }
+}
+
+fn built_in_sources() -> BTreeMap<String, Source> {
+    BUILT_IN
+        .files()
+        .filter_map(|file| {
+            let name = definition_name(file.path())?;
+            let text = file.contents_utf8()?.to_owned();
+            Some((name, Source { file: Path::new("checks").join(file.path()), text }))
+        })
+        .collect()
+}
+
+/// The name that a file gives its definition; none for files of other kinds, which a folder may hold beside them.
+fn definition_name(file: &Path) -> Option<String> {
+    let toml = file.extension().is_some_and(|extension| extension == "toml");
+    let name = file.file_stem()?.to_str()?;
+    (toml && !name.starts_with('.')).then(|| name.to_owned())
+}
+
+fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), CatalogError> {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    for definition in definitions {
+        for metric in &definition.metrics {
+            let name = metric.metric.name.as_str();
+            let other = known.insert(name, &definition.name);
+            if let (Some(other), Some(source)) = (other, sources.get(&definition.name)) {
+                let reason = format!("metric `{name}` is defined in {other}.toml already");
+                return Err(source.error_at(&format!("\"{name}\""), reason));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_unknown_metrics(
+    definitions: &[Arc<Definition>],
+    sources: &BTreeMap<String, Source>,
+) -> Result<(), CatalogError> {
+    for definition in definitions {
+        for rule in &definition.rules {
+            let unknown = rule.expression().metrics().into_iter().find(|name| provider(definitions, name).is_none());
+            if let (Some(name), Some(source)) = (unknown, sources.get(&definition.name)) {
+                let reason = format!("rule `{}` uses the metric `{name}`, which nothing provides", rule.name());
+                return Err(source.error_at(name, reason));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn provider<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Option<Provider<'a>> {
+    if let Some(collector) = host::COLLECTORS.iter().find(|collector| collector.gives(family)) {
+        return Some(Provider::Host(collector.name));
+    }
+    if family == "pg_up" || family.starts_with("pgvitals_") {
+        return Some(Provider::Agent);
+    }
+    let makes = |definition: &&Arc<Definition>| definition.metrics.iter().any(|metric| metric.makes(family));
+    definitions.iter().find(makes).map(|definition| Provider::Definition(&definition.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(files: &[(&str, &str)]) -> Result<Catalog, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        Catalog::load(folder.path())
+            .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), ""))
+    }
+
+    const MINE: &str = r#"
+help = "Mine"
+[[query]]
+since = 10
+sql = "SELECT 1 AS one"
+[[metric]]
+name = "pg_mine"
+type = "gauge"
+column = "one"
+help = "One"
+"#;
+
+    #[test]
+    fn every_built_in_definition_is_right() {
+        let catalog = Catalog::built_in().unwrap_or_else(|error| panic!("{error}"));
+        assert!(catalog.definitions().len() > 10);
+    }
+
+    #[test]
+    fn a_file_of_the_folder_replaces_the_built_in_one_of_its_name() {
+        let catalog =
+            load(&[("archiver.toml", MINE), ("archiver.toml.bak", "junk"), ("mine.toml", "help = \"x\"")]).unwrap();
+        assert_eq!(catalog.definition("archiver").unwrap().help, "Mine");
+        assert!(catalog.definition("mine").is_some());
+        assert_eq!(catalog.provider("pg_mine"), Some(Provider::Definition("archiver")));
+    }
+
+    #[test]
+    fn a_metric_that_two_files_define_is_refused() {
+        let error = load(&[("a.toml", MINE), ("b.toml", MINE)]).unwrap_err();
+        assert_eq!(error, "/b.toml:7: metric `pg_mine` is defined in a.toml already");
+    }
+
+    #[test]
+    fn a_rule_over_a_metric_that_nothing_provides_is_refused() {
+        let rule = "help = \"x\"\n[[rule]]\nname = \"r\"\nvalue = \"pg_nothing\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n";
+        let error = load(&[("r.toml", rule)]).unwrap_err();
+        assert_eq!(error, "/r.toml:4: rule `r` uses the metric `pg_nothing`, which nothing provides");
+    }
+}

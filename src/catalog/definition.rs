@@ -1,0 +1,379 @@
+//! A definition: one subject, how to ask for it, and what the answer is called.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, TypeSpec, Version};
+use crate::check::Rule;
+use crate::metric::{Kind, Merge, Metric};
+use crate::unit::Span;
+
+const FRESH_FOR: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// One subject of a server: a parsed and checked `checks/*.toml`.
+#[derive(Debug)]
+pub struct Definition {
+    /// The file's name without its extension.
+    pub name: String,
+    /// What the subject is and why one looks at it.
+    pub help: String,
+    /// Where the query runs.
+    pub scope: Scope,
+    /// The role in which the query runs.
+    pub role: Role,
+    /// The extension that the query needs; `since` then counts its versions.
+    pub extension: Option<String>,
+    /// How long a result may be used again.
+    pub fresh_for: Duration,
+    /// After this time the query is cancelled.
+    pub timeout: Duration,
+    /// The bound on label rows.
+    pub top: Option<Top>,
+    /// Oldest first.
+    pub queries: Vec<Query>,
+    /// What the columns are called.
+    pub metrics: Vec<MetricColumn>,
+    /// When its families are a problem.
+    pub rules: Vec<Rule>,
+    /// The file as it was written.
+    pub text: String,
+}
+
+/// The bound on label rows: the `keep` largest by `rank_by` stay, all others become one row `other`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// How many rows stay.
+    pub keep: usize,
+    /// The column that decides.
+    pub rank_by: String,
+}
+
+/// How to ask, from one version on.
+#[derive(Debug)]
+pub struct Query {
+    /// The oldest version of the server or the extension that knows this query.
+    pub since: Version,
+    /// The statement; `{schema}` stands for the schema of the extension.
+    pub sql: String,
+}
+
+/// A column that becomes a metric.
+#[derive(Debug)]
+pub struct MetricColumn {
+    /// Name, help and type. Name and help may hold `{column}`: one family per distinct value.
+    pub metric: Arc<Metric>,
+    /// The column with the value.
+    pub column: String,
+    /// The columns that become labels.
+    pub labels: Vec<String>,
+    /// What becomes of two rows with the same labels.
+    pub merge: Merge,
+}
+
+impl MetricColumn {
+    /// The columns that the name and the help are made with; none for nearly all metrics.
+    pub fn template_columns(&self) -> impl Iterator<Item = &str> {
+        placeholders(&self.metric.name).chain(placeholders(&self.metric.help))
+    }
+
+    /// Whether a family of this name comes from this column.
+    pub fn makes(&self, family: &str) -> bool {
+        match self.metric.name.split_once('{') {
+            None => self.metric.name == family,
+            Some((stem, _)) => family.starts_with(stem),
+        }
+    }
+}
+
+impl Definition {
+    /// The newest query that this version is new enough for.
+    pub fn query_for(&self, version: Version) -> Option<&Query> {
+        self.queries.iter().rev().find(|query| query.since <= version)
+    }
+
+    /// Every column that a query must return.
+    pub fn columns(&self) -> BTreeSet<&str> {
+        let mut columns: BTreeSet<&str> = self.top.iter().map(|top| top.rank_by.as_str()).collect();
+        for metric in &self.metrics {
+            columns.insert(&metric.column);
+            columns.extend(metric.labels.iter().map(String::as_str));
+            columns.extend(metric.template_columns());
+        }
+        columns
+    }
+
+    /// Parses and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake found: where it is in `text`, and what was expected there.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Mistake> {
+        let spec: FileSpec = toml::from_str(text).map_err(|error| Mistake {
+            at: error.span().unwrap_or_default(),
+            reason: error.message().trim_end().replace('\n', ", "),
+        })?;
+        let labels = identifiers(&spec.labels)?;
+        let definition = Self {
+            name: name.to_owned(),
+            help: spec.help.clone(),
+            scope: spec.scope,
+            role: spec.role,
+            extension: extension(&spec)?,
+            fresh_for: spec.fresh_for.map_or(FRESH_FOR, |Span(span)| span),
+            timeout: timeout(&spec)?,
+            top: top(&spec)?,
+            queries: queries(&spec.query)?,
+            metrics: spec.metric.iter().map(|metric| metric_column(metric, &labels)).collect::<Result<_, _>>()?,
+            rules: rules(&spec)?,
+            text: text.to_owned(),
+        };
+        definition.check(&spec)?;
+        Ok(definition)
+    }
+
+    fn check(&self, spec: &FileSpec) -> Result<(), Mistake> {
+        if let (Some(query), true) = (spec.query.first(), self.metrics.is_empty()) {
+            return Err(Mistake::at(query, "expected at least one [[metric]] for this query"));
+        }
+        if let (Some(metric), true) = (spec.metric.first(), self.queries.is_empty()) {
+            return Err(Mistake::at(metric, "expected at least one [[query]] for this metric"));
+        }
+        let mut known: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+        for metric in &spec.metric {
+            let name = &metric.get_ref().name;
+            if known.insert(name.get_ref(), name.span()).is_some() {
+                return Err(Mistake::at(name, format!("metric `{}` stands twice in this file", name.get_ref())));
+            }
+        }
+        self.check_columns(spec)
+    }
+
+    /// A column that a query never mentions is a typing mistake, seen here before any server is asked.
+    fn check_columns(&self, spec: &FileSpec) -> Result<(), Mistake> {
+        let own = spec.metric.iter().flat_map(|metric| {
+            let metric = metric.get_ref();
+            metric.labels.iter().flatten().chain([&metric.column])
+        });
+        let named: Vec<&Spanned<String>> = spec.labels.iter().chain(&spec.rank_by).chain(own).collect();
+        for query in &self.queries {
+            let words: BTreeSet<&str> = query.sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+            if let Some(column) = named.iter().find(|column| !words.contains(column.get_ref().as_str())) {
+                let (name, since) = (column.get_ref(), query.since);
+                return Err(Mistake::at(column, format!("no column `{name}` in the query since {since}")));
+            }
+            for (metric, spec) in self.metrics.iter().zip(&spec.metric) {
+                if let Some(name) = metric.template_columns().find(|name| !words.contains(name)) {
+                    let reason = format!("no column `{name}` in the query since {}", query.since);
+                    return Err(Mistake::at(&spec.get_ref().name, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong in a file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The bytes of the file that it is about.
+    pub at: Range<usize>,
+    /// What was expected.
+    pub reason: String,
+}
+
+impl Mistake {
+    fn at<T>(place: &Spanned<T>, reason: impl Into<String>) -> Self {
+        Self { at: place.span(), reason: reason.into() }
+    }
+}
+
+fn extension(spec: &FileSpec) -> Result<Option<String>, Mistake> {
+    let Some(name) = &spec.extension else { return Ok(None) };
+    identifier(name)?;
+    Ok(Some(name.get_ref().clone()))
+}
+
+fn timeout(spec: &FileSpec) -> Result<Duration, Mistake> {
+    let Some(written) = &spec.timeout else { return Ok(TIMEOUT) };
+    let Span(timeout) = *written.get_ref();
+    if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
+        return Err(Mistake::at(written, "expected a timeout above 0 and up to 5min: every query is bounded"));
+    }
+    Ok(timeout)
+}
+
+fn top(spec: &FileSpec) -> Result<Option<Top>, Mistake> {
+    match (&spec.max_series, &spec.rank_by) {
+        (None, None) => Ok(None),
+        (Some(keep), Some(rank_by)) => {
+            identifier(rank_by)?;
+            Ok(Some(Top { keep: *keep.get_ref(), rank_by: rank_by.get_ref().clone() }))
+        }
+        (Some(keep), None) => Err(Mistake::at(keep, "expected `rank_by`: the column that says which rows stay")),
+        (None, Some(rank_by)) => Err(Mistake::at(rank_by, "expected `max_series`: how many rows stay")),
+    }
+}
+
+fn queries(specs: &[Spanned<QuerySpec>]) -> Result<Vec<Query>, Mistake> {
+    let mut queries: Vec<Query> = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let QuerySpec { since, sql } = spec.get_ref();
+        if let Some(before) = queries.last().filter(|before| before.since >= *since.get_ref()) {
+            let reason = format!("expected a version above {}: queries stand oldest first", before.since);
+            return Err(Mistake::at(since, reason));
+        }
+        if sql.get_ref().trim().is_empty() {
+            return Err(Mistake::at(sql, "expected a SELECT"));
+        }
+        queries.push(Query { since: *since.get_ref(), sql: sql.get_ref().trim().to_owned() });
+    }
+    Ok(queries)
+}
+
+fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String]) -> Result<MetricColumn, Mistake> {
+    let spec = spec.get_ref();
+    metric_name(&spec.name)?;
+    identifier(&spec.column)?;
+    let kind = match spec.r#type {
+        TypeSpec::Counter => Kind::Counter,
+        TypeSpec::Gauge => Kind::Gauge,
+        TypeSpec::Unknown => Kind::Unknown,
+    };
+    let merge = match spec.merge {
+        Some(MergeSpec::Sum) => Merge::Sum,
+        Some(MergeSpec::Min) => Merge::Min,
+        None if kind == Kind::Counter => Merge::Sum,
+        Some(MergeSpec::Max) | None => Merge::Max,
+    };
+    Ok(MetricColumn {
+        metric: Arc::new(Metric { name: spec.name.get_ref().clone(), help: spec.help.clone(), kind }),
+        column: spec.column.get_ref().clone(),
+        labels: spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), identifiers)?,
+        merge,
+    })
+}
+
+fn rules(spec: &FileSpec) -> Result<Vec<Rule>, Mistake> {
+    spec.rule
+        .iter()
+        .map(|rule| Rule::try_from(rule.get_ref().clone()).map_err(|error| Mistake::at(rule, error.to_string())))
+        .collect()
+}
+
+fn identifiers(names: &[Spanned<String>]) -> Result<Vec<String>, Mistake> {
+    names.iter().map(|name| identifier(name).map(|()| name.get_ref().clone())).collect()
+}
+
+fn identifier(name: &Spanned<String>) -> Result<(), Mistake> {
+    let text = name.get_ref();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if text == "server" {
+        return Err(Mistake::at(name, "expected another name: every sample gets the label `server` already"));
+    }
+    if text.is_empty() || text.starts_with(|c: char| c.is_ascii_digit()) || !text.chars().all(plain) {
+        let reason = format!("expected an SQL identifier of a-z, 0-9 and _ that is no number first, got \"{text}\"");
+        return Err(Mistake::at(name, reason));
+    }
+    Ok(())
+}
+
+fn metric_name(name: &Spanned<String>) -> Result<(), Mistake> {
+    let text = name.get_ref();
+    let fixed: String = text.split('{').map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest)).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    if fixed.is_empty() || fixed.starts_with(|c: char| c.is_ascii_digit()) || !fixed.chars().all(plain) {
+        let reason = format!("expected a metric name of a-z, 0-9 and _ (with {{column}} at most), got \"{text}\"");
+        return Err(Mistake::at(name, reason));
+    }
+    for reserved in ["pgvitals_", "node_"] {
+        if text.starts_with(reserved) {
+            let reason = format!("expected another name: {reserved}* is the agent's own");
+            return Err(Mistake::at(name, reason));
+        }
+    }
+    Ok(())
+}
+
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|piece| piece.split_once('}').map(|(name, _)| name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+help = "Checkpoints"
+labels = ["who"]
+
+[[query]]
+since = 10
+sql = "SELECT 'x' AS who, checkpoints_timed AS timed FROM pg_catalog.pg_stat_bgwriter"
+
+[[query]]
+since = 17
+sql = "SELECT 'x' AS who, num_timed AS timed FROM pg_catalog.pg_stat_checkpointer"
+
+[[metric]]
+name = "pg_checkpoints_timed_total"
+type = "counter"
+column = "timed"
+help = "Checkpoints by time"
+"#;
+
+    fn mistake(from: &str, to: &str) -> (usize, String) {
+        let text = GOOD.replace(from, to);
+        assert_ne!(text, GOOD, "nothing replaced");
+        let mistake = Definition::parse("checkpoints", &text).expect_err("a mistake");
+        (
+            text[..mistake.at.start].lines().count() + usize::from(text[..mistake.at.start].ends_with('\n')),
+            mistake.reason,
+        )
+    }
+
+    #[test]
+    fn the_newest_query_that_a_server_is_new_enough_for_is_taken() {
+        let definition = Definition::parse("checkpoints", GOOD).unwrap();
+        let since = |number| definition.query_for(Version::of_server(number)).map(|query| query.since.major);
+        assert_eq!(
+            [since(90_624), since(100_023), since(160_014), since(170_000), since(190_001)],
+            [None, Some(10), Some(10), Some(17), Some(17)]
+        );
+    }
+
+    #[test]
+    fn a_mistake_names_its_line_and_what_was_expected() {
+        for (from, to, line, reason) in [
+            ("help = \"Checkpoints\"", "help = \"Checkpoints\"\ncolour = 1", 3, "unknown field `colour`"),
+            ("since = 17", "since = \"x\"", 10, "expected a version"),
+            ("since = 17", "since = 10", 10, "above 10"),
+            ("column = \"timed\"", "column = \"timd\"", 16, "no column `timd` in the query since 10"),
+            ("column = \"timed\"", "column = \"Timed\"", 16, "expected an SQL identifier"),
+            ("labels = [\"who\"]", "labels = [\"server\"]", 3, "every sample gets the label"),
+            ("\"pg_checkpoints_timed_total\"", "\"pg checkpoints\"", 14, "expected a metric name"),
+            ("\"pg_checkpoints_timed_total\"", "\"node_x\"", 14, "agent's own"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\nmax_series = 3", 4, "expected `rank_by`"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\ntimeout = \"0s\"", 4, "above 0"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"galaxy\"", 4, "unknown variant `galaxy`"),
+        ] {
+            let (found, text) = mistake(from, to);
+            assert!(text.contains(reason), "{to}: {text}");
+            assert_eq!(found, line, "{to}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_placeholder_makes_every_family_with_its_stem() {
+        let text = GOOD.replace("\"pg_checkpoints_timed_total\"", "\"pg_settings_{who}\"");
+        let definition = Definition::parse("settings", &text).unwrap();
+        assert!(definition.metrics[0].makes("pg_settings_work_mem"));
+        assert!(!definition.metrics[0].makes("pg_setting"));
+        assert_eq!(definition.columns().into_iter().collect::<Vec<_>>(), ["timed", "who"]);
+    }
+}

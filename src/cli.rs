@@ -1,0 +1,182 @@
+//! The command line: what to run, how it ended. The only place that prints, and that knows exit codes.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod ask;
+mod check;
+mod once;
+mod serve;
+mod show;
+mod sources;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What is wrong with the configuration or the command line.
+const EXIT_MISTAKE: u8 = 2;
+/// Nagios' UNKNOWN.
+const EXIT_UNKNOWN: u8 = 3;
+
+/// One agent per PostgreSQL host: Prometheus metrics, Graphite paths and Nagios checks from one set of facts
+#[derive(Debug, Parser)]
+#[command(name = "pgvitals", version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent (the default)
+    Serve(ServeArgs),
+    /// Print one reading and exit
+    Once(OnceArgs),
+    /// Judge one check as a Nagios plugin does: one line, perfdata, exit code 0, 1, 2 or 3
+    Check(CheckArgs),
+    /// List definitions, host collectors and checks
+    List(CatalogArgs),
+    /// Print a definition or a check
+    Show(ShowArgs),
+    /// Check the configuration and every definition, and exit
+    Validate(CatalogArgs),
+    /// Start a throw-away primary and standby with load, and an agent that watches them
+    Demo(DemoArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct SourceArgs {
+    /// Configuration file [default: /etc/pgvitals/pgvitals.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Server to read, as URL or keyword=value string; may be repeated. A password here shows in the process list:
+    /// use a password file, .pgpass or the configuration instead
+    #[arg(long, value_name = "DSN")]
+    dsn: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Address and port of the web server [default: 127.0.0.1:9187]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct OnceArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// The form to print
+    #[arg(long, value_enum, default_value = "prometheus")]
+    format: Format,
+    /// Only these collectors
+    #[arg(value_name = "COLLECTOR")]
+    collectors: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Prometheus,
+    Openmetrics,
+    Graphite,
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(disable_help_flag = true)]
+struct CheckArgs {
+    /// The check, see `pgvitals list`
+    name: String,
+    /// WARNING outside this range, with a unit if it has one: 80%, 100MB, 5min, 10:, @1:5
+    #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
+    warning: Option<String>,
+    /// CRITICAL outside this range
+    #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
+    critical: Option<String>,
+    /// Ask this agent [default: the one on 127.0.0.1:9187 if there is one and no server is named]
+    #[arg(long, value_name = "URL")]
+    agent: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Host name, address or socket folder
+    #[arg(short = 'H', long, value_name = "HOST")]
+    host: Option<String>,
+    /// Port
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Role to connect as
+    #[arg(short = 'U', long, value_name = "USER")]
+    user: Option<String>,
+    /// Database to connect to
+    #[arg(short, long, value_name = "DB")]
+    dbname: Option<String>,
+    /// Give up after this many seconds, with UNKNOWN
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct CatalogArgs {
+    /// Configuration file [default: /etc/pgvitals/pgvitals.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    catalog: CatalogArgs,
+    /// A definition, host collector or check
+    name: String,
+    /// Print only the statement
+    #[arg(long)]
+    sql: bool,
+    /// The statement for this major version of PostgreSQL (or version of the extension) [default: the newest]
+    #[arg(long, value_name = "VERSION", requires = "sql")]
+    pg: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct DemoArgs {
+    /// End by itself after this time, such as 60s
+    #[arg(long = "for", value_name = "TIME")]
+    time: Option<crate::unit::Span>,
+    /// Address and port of the agent [default: a free port on 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+/// Runs the command and says how it ended.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let as_plugin = arguments.get(1).is_some_and(|first| first == "check");
+    let command = match CommandLine::try_parse_from(&arguments) {
+        Ok(line) => line.command.unwrap_or(Command::Serve(line.serve)),
+        Err(error) if as_plugin && error.use_stderr() => return check::refuse(&error),
+        Err(error) => error.exit(),
+    };
+    let ended = match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Once(args) => once::run(&args),
+        Command::Check(args) => return check::run(&args),
+        Command::List(args) => show::list(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Validate(args) => show::validate(&args),
+        Command::Demo(args) => crate::demo::run(args.time.map(|crate::unit::Span(time)| time), args.listen.as_deref()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pgvitals: {error:#}");
+            ExitCode::from(EXIT_MISTAKE)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `pgvitals check`: a Nagios plugin. Whatever goes wrong, it prints one line on stdout and exits 0, 1, 2 or 3.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{CheckArgs, EXIT_UNKNOWN, ask, sources};
+use crate::check::Verdict;
+use crate::judge::Overrides;
+use crate::sink::nagios;
+
+pub(super) fn run(args: &CheckArgs) -> ExitCode {
+    let (text, code) = match sources::runtime() {
+        Ok(runtime) => runtime.block_on(async {
+            let limit = Duration::from_secs(args.timeout.max(1));
+            match tokio::time::timeout(limit, answer(args, limit)).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => unknown(&args.name, &format!("{error:#}")),
+                Err(_) => unknown(&args.name, &format!("no answer within {} s", limit.as_secs())),
+            }
+        }),
+        Err(error) => unknown(&args.name, &format!("{error:#}")),
+    };
+    print(&text);
+    ExitCode::from(code)
+}
+
+/// The answer to a command line that is not understood: Nagios shows stdout, and takes 2 for CRITICAL.
+pub(super) fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    print(&nagios::write(&Verdict::unknown("check", first)));
+    ExitCode::from(EXIT_UNKNOWN)
+}
+
+async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8)> {
+    let named = !args.source.dsn.is_empty() || args.host.is_some() || args.port.is_some();
+    let named = named || args.user.is_some() || args.dbname.is_some();
+    let mut agent = args.agent.as_deref().map(ask::address_of).transpose()?;
+    if agent.is_none() && !named && args.source.config.is_none() {
+        let usual = crate::config::Config::default().listen;
+        agent = ask::listens(&usual).await.then_some(usual);
+    }
+    if let Some(address) = agent {
+        let given = [("w", &args.warning), ("c", &args.critical)];
+        let given: Vec<_> = given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
+        let answer = ask::check(&address, &args.name, &given).await?;
+        return Ok((answer.text, answer.exit_code));
+    }
+    let plan = sources::plan_for_check(args)?;
+    let overrides = Overrides { warning: args.warning.clone(), critical: args.critical.clone() };
+    let judge = plan.start(&Arc::default(), None);
+    let verdict = judge.check_now(&args.name, &overrides, limit.mul_f32(0.9)).await?;
+    Ok((nagios::write(&verdict), verdict.status.exit_code()))
+}
+
+fn unknown(name: &str, reason: &str) -> (String, u8) {
+    (nagios::write(&Verdict::unknown(name, reason)), EXIT_UNKNOWN)
+}
+
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

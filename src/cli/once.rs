@@ -1,0 +1,39 @@
+//! `pgvitals once`: one reading, printed.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use super::{Format, OnceArgs, sources};
+use crate::agent::Want;
+use crate::sink::{graphite, json, openmetrics, prometheus};
+
+pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
+    let plan = sources::plan(&args.source)?;
+    let known: Vec<&str> = plan.catalog.collectors().collect();
+    if let Some(unknown) = args.collectors.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no collector {unknown:?}, expected one of: {}", known.join(", "));
+    }
+    let want = if args.collectors.is_empty() { Want::default() } else { Want::only(args.collectors.iter().cloned()) };
+    let runtime = sources::runtime()?;
+    let reading = runtime.block_on(async { plan.start(&Arc::default(), None).agent().read(&want).await });
+    let mut text = String::new();
+    match args.format {
+        Format::Prometheus => prometheus::encode(&reading.snapshot, &mut text),
+        Format::Openmetrics => openmetrics::encode(&reading.snapshot, &mut text),
+        Format::Graphite => {
+            let prefix = plan.config.graphite.as_ref().map_or("pgvitals", |graphite| &graphite.prefix);
+            graphite::encode(&reading.snapshot, &graphite::Root::new(prefix, &graphite::host_name()), &mut text);
+        }
+        Format::Json => json::encode(&reading.snapshot, &mut text),
+    }
+    // A reader such as `head` that closes early has what it wanted.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    for report in &reading.reports {
+        if let crate::agent::Outcome::Failed { reason, .. } = &report.outcome {
+            eprintln!("pgvitals: {} of {}: {reason}", report.collector, report.server.as_deref().unwrap_or("the host"));
+        }
+    }
+    Ok(())
+}

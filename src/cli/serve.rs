@@ -1,0 +1,53 @@
+//! `pgvitals serve`: the agent until SIGTERM, with reload on SIGHUP.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use super::{ServeArgs, sources};
+use crate::agent::Ledger;
+
+pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    sources::start_log();
+    let plan = sources::plan(&args.source)?;
+    let listen = args.listen.clone().unwrap_or_else(|| plan.config.listen.clone());
+    // Two threads: one may be writing a large page while the other serves a check.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("start the runtime")?.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+        let listener = TcpListener::bind(&listen).await.with_context(|| format!("listen on {listen}"))?;
+        info!(address = %listener.local_addr().context("read the listener's address")?, "listening");
+        let ledger = Arc::<Ledger>::default();
+        ledger.note_reload(true);
+        let (plans, next) = mpsc::channel(1);
+        let (source, reloads) = (args.source.clone(), Arc::clone(&ledger));
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                match sources::plan(&source) {
+                    Ok(plan) => {
+                        reloads.note_reload(true);
+                        let _ = plans.send(plan).await;
+                    }
+                    Err(mistake) => {
+                        reloads.note_reload(false);
+                        error!("configuration not taken over, the one before stays in force: {mistake:#}");
+                    }
+                }
+            }
+        });
+        let shutdown = async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            info!("shutting down");
+        };
+        crate::serve::run(listener, plan, ledger, next, shutdown).await.context("serve")
+    })
+}

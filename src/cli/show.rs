@@ -1,0 +1,117 @@
+//! `pgvitals list`, `show` and `validate`: the catalog as it is in force.
+
+use std::io::Write as _;
+
+use anyhow::{anyhow, bail};
+
+use super::{CatalogArgs, ShowArgs, SourceArgs, sources};
+use crate::catalog::{Catalog, Definition, Role, Version};
+use crate::check::{Check, Limits, Rule, Threshold};
+use crate::collect::host::COLLECTORS;
+use crate::plan::Servers;
+use crate::unit::Unit;
+
+pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
+    let catalog = sources::load_catalog(args.config.as_deref())?;
+    let mut text = String::from("Collectors of servers\n");
+    for definition in catalog.definitions().iter().filter(|definition| !definition.queries.is_empty()) {
+        let role = match definition.role {
+            Role::Any => "",
+            Role::Primary => " (primary only)",
+            Role::Standby => " (standby only)",
+        };
+        text += &format!("  {:<22} {}{role}\n", definition.name, definition.help);
+    }
+    text += "\nCollectors of the host\n";
+    for collector in COLLECTORS {
+        text += &format!("  {:<22} {}\n", collector.name, collector.help);
+    }
+    text += "\nChecks\n";
+    for check in catalog.checks() {
+        text += &format!("  {:<22} {}\n", check.name(), thresholds(check));
+    }
+    print(&text);
+    Ok(())
+}
+
+pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
+    let catalog = sources::load_catalog(args.catalog.config.as_deref())?;
+    if let Some(definition) = catalog.definition(&args.name) {
+        let text = if args.sql { statement(definition, args.pg.as_deref())? } else { definition.text.clone() };
+        print(text.trim_end());
+        print("\n");
+        return Ok(());
+    }
+    if args.sql {
+        bail!("{:?} has no statement; these have: {}", args.name, names_with_sql(&catalog));
+    }
+    if let Some(check) = catalog.check(&args.name) {
+        for rule in check.rules() {
+            print(&format!("{}\n  {}\n", limits(rule), rule.reason()));
+        }
+        return Ok(());
+    }
+    let collector = COLLECTORS
+        .iter()
+        .find(|collector| collector.name == args.name)
+        .ok_or_else(|| anyhow!("no definition, host collector or check {:?}, see `pgvitals list`", args.name))?;
+    print(&format!("{}\nfamilies: {}\n", collector.help, collector.provides.join(", ")));
+    Ok(())
+}
+
+pub(super) fn validate(args: &CatalogArgs) -> anyhow::Result<()> {
+    let plan = sources::plan(&SourceArgs { config: args.config.clone(), dsn: Vec::new() })?;
+    let (definitions, checks) = (plan.catalog.definitions().len(), plan.catalog.checks().len());
+    let servers = match &plan.servers {
+        Servers::Named(servers) => format!("{} servers", servers.len()),
+        Servers::Discovered => "servers by discovery".to_owned(),
+    };
+    print(&format!("ok: {definitions} definitions, {checks} checks, {servers}\n"));
+    Ok(())
+}
+
+fn statement(definition: &Definition, version: Option<&str>) -> anyhow::Result<String> {
+    let query = match version {
+        None => definition.queries.last(),
+        Some(version) => {
+            let version: Version = version.parse().map_err(|reason: String| anyhow!(reason))?;
+            definition.query_for(version)
+        }
+    };
+    let query = query.ok_or_else(|| match definition.queries.first() {
+        None => anyhow!("{} holds rules only", definition.name),
+        Some(first) => anyhow!("{} needs {} or newer", definition.name, first.since),
+    })?;
+    Ok(query.sql.clone())
+}
+
+fn names_with_sql(catalog: &Catalog) -> String {
+    let definitions = catalog.definitions().iter().filter(|definition| !definition.queries.is_empty());
+    definitions.map(|definition| definition.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn thresholds(check: &Check) -> String {
+    check.rules().iter().map(limits).collect::<Vec<_>>().join("; ")
+}
+
+fn limits(rule: &Rule) -> String {
+    let Limits { warning, critical } = rule.limits();
+    let range = |limit: Option<Threshold>| {
+        limit.map_or_else(|| "none".to_owned(), |limit| limit.to_perfdata(rule.unit()) + perfdata_unit(rule.unit()))
+    };
+    format!("{}, warning {}, critical {}", rule.expression(), range(warning), range(critical))
+}
+
+fn perfdata_unit(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Count => "",
+        Unit::Bytes => "B",
+        Unit::Seconds => "s",
+        Unit::Ratio => "%",
+    }
+}
+
+/// A reader such as `head` that closes early has what it wanted.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,52 @@
+//! What the commands have in common: the plan, the runtime, the log.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use super::{CheckArgs, SourceArgs};
+use crate::plan::{Plan, Servers, name_of};
+use crate::server::{ConnectOptions, Environment};
+
+pub(super) fn plan(args: &SourceArgs) -> anyhow::Result<Plan> {
+    Ok(Plan::load(args.config.as_deref(), &args.dsn, Environment::of_process())?)
+}
+
+/// The plan for a check: what -H, -p, -U and -d say comes before the file and the environment.
+pub(super) fn plan_for_check(args: &CheckArgs) -> anyhow::Result<Plan> {
+    let port = args.port.map(|port| port.to_string());
+    let given = [("host", &args.host), ("port", &port), ("user", &args.user), ("dbname", &args.dbname)];
+    let pairs: Vec<String> =
+        given.iter().filter_map(|(key, value)| Some(format!("{key}={}", quote(value.as_deref()?)))).collect();
+    if pairs.is_empty() {
+        return plan(&args.source);
+    }
+    anyhow::ensure!(args.source.dsn.is_empty(), "expected --dsn or -H, -p, -U and -d, not both");
+    let options = ConnectOptions::parse(&pairs.join(" "), &Environment::of_process())?;
+    let mut plan = plan(&args.source)?;
+    plan.servers = Servers::Named(vec![(name_of(&options), options)]);
+    Ok(plan)
+}
+
+/// A value of a keyword/value connection string.
+fn quote(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The catalog that a configuration asks for, without its servers.
+pub(super) fn load_catalog(file: Option<&Path>) -> anyhow::Result<crate::catalog::Catalog> {
+    let loaded = crate::config::Loaded::read(file)?;
+    Ok(crate::plan::load_catalog(loaded.config.checks.as_deref())?)
+}
+
+/// A runtime for a command that asks once and ends.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+/// Sends the log to stderr; `RUST_LOG` chooses another level than `info`.
+pub(super) fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

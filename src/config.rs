@@ -1,0 +1,282 @@
+//! The configuration file: one TOML file, refused with file and line where it is wrong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::collect::host::Roots;
+use crate::unit::Span;
+
+/// Where the configuration is looked for when nobody says where.
+pub const USUAL_FILE: &str = "/etc/pgvitals/pgvitals.toml";
+/// Where definitions are looked for when the configuration does not say where.
+pub const USUAL_CHECKS: &str = "/etc/pgvitals/checks.d";
+
+/// The configuration. All of it has defaults; an empty file is a good one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address and port of the web server.
+    pub listen: String,
+    /// The folder with definitions that replace built-in ones or stand beside them.
+    pub checks: Option<PathBuf>,
+    /// The servers to watch; without any, the environment or discovery decides.
+    pub server: Vec<ServerConfig>,
+    /// How local clusters are found.
+    pub discovery: Discovery,
+    /// Where the host's facts are read.
+    pub host: HostConfig,
+    /// Where points are pushed to; nowhere without it.
+    pub graphite: Option<GraphiteSection>,
+    /// What rules over rates look back on.
+    pub history: History,
+    /// Other thresholds for checks, by name.
+    pub check: BTreeMap<String, Thresholds>,
+}
+
+/// A server to watch.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The value of its `server` label; made from the DSN if left out.
+    pub name: Option<String>,
+    /// URL or keyword/value connection string.
+    pub dsn: Spanned<String>,
+    /// A file with the password, read at every connection.
+    pub password_file: Option<PathBuf>,
+    /// A command whose first line of output is the password, run at every connection.
+    pub password_command: Option<Vec<String>>,
+}
+
+/// How local clusters are found.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Discovery {
+    /// Whether to look at all.
+    pub enabled: bool,
+    /// How often to look while running.
+    pub interval: Span,
+    /// The role to connect as; the agent's own operating-system user if left out.
+    pub user: Option<String>,
+    /// The database to connect to.
+    pub database: String,
+}
+
+/// Where the host's facts are read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostConfig {
+    /// Whether to read them; false for an agent that watches servers elsewhere.
+    pub enabled: bool,
+    /// Usually `/proc`.
+    pub proc: PathBuf,
+    /// Usually `/sys`.
+    pub sys: PathBuf,
+}
+
+/// Where points are pushed to.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphiteSection {
+    /// Host and port of carbon's plaintext receiver.
+    pub address: String,
+    /// The first parts of every path.
+    #[serde(default = "graphite_prefix")]
+    pub prefix: String,
+    /// Time between two points of a series.
+    #[serde(default = "graphite_interval")]
+    pub interval: Span,
+    /// How many points are kept while carbon is away.
+    #[serde(default = "graphite_queue")]
+    pub queue: usize,
+}
+
+/// What rules over rates look back on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// Time between two readings of the counters that rules need.
+    pub interval: Span,
+}
+
+/// Thresholds of a check in place of its own.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// Where WARNING begins.
+    pub warning: Option<Spanned<String>>,
+    /// Where CRITICAL begins.
+    pub critical: Option<Spanned<String>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9187".to_owned(),
+            checks: None,
+            server: Vec::new(),
+            discovery: Discovery::default(),
+            host: HostConfig::default(),
+            graphite: None,
+            history: History::default(),
+            check: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        let interval = Span(Duration::from_secs(30));
+        Self { enabled: true, interval, user: None, database: "postgres".to_owned() }
+    }
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        let Roots { proc, sys } = Roots::default();
+        Self { enabled: true, proc, sys }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { interval: Span(Duration::from_secs(10)) }
+    }
+}
+
+fn graphite_prefix() -> String {
+    "pgvitals".to_owned()
+}
+
+fn graphite_interval() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+fn graphite_queue() -> usize {
+    100_000
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is wrong.
+    #[error("{}:{line}: {reason}", file.display())]
+    Mistake {
+        /// The file.
+        file: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What was expected.
+        reason: String,
+    },
+    /// The file cannot be read.
+    #[error("read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A configuration and the text it was read from, for messages that name a line.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    file: PathBuf,
+    text: String,
+}
+
+impl Loaded {
+    /// Reads a file; without one the usual file, and the defaults if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or the first mistake in it.
+    pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = file.unwrap_or(Path::new(USUAL_FILE));
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, text),
+            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    fn parse(file: &Path, text: String) -> Result<Self, ConfigError> {
+        let mut loaded = Self { config: Config::default(), file: file.to_owned(), text };
+        loaded.config = toml::from_str(&loaded.text).map_err(|error: toml::de::Error| {
+            let start = error.span().unwrap_or_default().start;
+            // The parser quotes the line it is at; a password may stand there.
+            loaded.mistake(start, error.message().lines().next().unwrap_or_default())
+        })?;
+        loaded.check()?;
+        Ok(loaded)
+    }
+
+    /// An error about a place in the file.
+    pub fn mistake(&self, at: usize, reason: impl Into<String>) -> ConfigError {
+        let line = 1 + self.text.bytes().take(at).filter(|&byte| byte == b'\n').count();
+        ConfigError::Mistake { file: self.file.clone(), line, reason: reason.into() }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let config = &self.config;
+        let at = |key: &str| self.text.find(key).unwrap_or_default();
+        let second = Duration::from_secs(1);
+        for (key, Span(span)) in [
+            ("[discovery]", config.discovery.interval),
+            ("[history]", config.history.interval),
+            ("[graphite]", config.graphite.as_ref().map_or(Span(second), |graphite| graphite.interval)),
+        ] {
+            if span < second {
+                return Err(self.mistake(at(key), format!("expected an interval of 1s or more in {key}")));
+            }
+        }
+        for server in &config.server {
+            if server.password_command.as_ref().is_some_and(Vec::is_empty) {
+                let reason = "expected a program in password_command";
+                return Err(self.mistake(server.dsn.span().start, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let loaded = Loaded::parse(Path::new("pgvitals.toml"), text.to_owned());
+        loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_listens_on_loopback_and_discovers() {
+        let config = parse("").unwrap();
+        assert_eq!(config.listen, "127.0.0.1:9187");
+        assert!(config.discovery.enabled && config.graphite.is_none());
+    }
+
+    #[test]
+    fn a_mistake_names_file_and_line_and_no_password() {
+        for (text, expected) in [
+            ("\nlisten = 1", "pgvitals.toml:2: invalid type: integer `1`, expected a string"),
+            (
+                "[host]\nprocs = \"/\"",
+                "pgvitals.toml:2: unknown field `procs`, expected one of `enabled`, `proc`, `sys`",
+            ),
+            ("[history]\ninterval = \"0s\"", "pgvitals.toml:1: expected an interval of 1s or more in [history]"),
+            ("[[server]]\nname = \"a\"", "pgvitals.toml:1: missing field `dsn`"),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), expected);
+        }
+        let error = parse("[[server]]\ndsn = \"password=canary\"\nx=1").unwrap_err();
+        assert!(!error.contains("canary"), "{error}");
+    }
+}

@@ -1,0 +1,178 @@
+//! Judging: brings a check's rules, the facts they need and what is remembered for rates together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::agent::{Agent, Outcome, Reading, Want};
+use crate::catalog::{Catalog, Provider};
+use crate::check::{self, Answer, Check, Facts, History, Limits, Threshold, ThresholdError, Verdict};
+
+/// An agent, the thresholds in force, and the history behind rates.
+#[derive(Debug)]
+pub struct Judge {
+    agent: Arc<Agent>,
+    limits: BTreeMap<String, Limits>,
+    history: Mutex<History>,
+}
+
+/// Thresholds as they are written: `-w` and `-c`, `w=` and `c=`, `warning` and `critical` of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Where WARNING begins.
+    pub warning: Option<String>,
+    /// Where CRITICAL begins.
+    pub critical: Option<String>,
+}
+
+/// Why a check gives no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// There is no such check.
+    #[error("no check {0:?}, `pgvitals list` shows those there are")]
+    NoSuchCheck(String),
+    /// A threshold is no range, or does not fit the check.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
+}
+
+impl Overrides {
+    /// The limits for a check.
+    ///
+    /// # Errors
+    ///
+    /// A threshold is no range, or none of the check's rules has its unit.
+    pub fn limits_of(&self, check: &Check) -> Result<Limits, ThresholdError> {
+        let parse = |text: &Option<String>| text.as_deref().map(str::parse::<Threshold>).transpose();
+        let limits = Limits { warning: parse(&self.warning)?, critical: parse(&self.critical)? };
+        check.limits(&limits).map(|_| limits)
+    }
+}
+
+impl Judge {
+    /// A judge over an agent's facts, with thresholds by check in place of the definitions' own.
+    pub fn new(agent: Arc<Agent>, limits: BTreeMap<String, Limits>) -> Self {
+        let history = History::new(windows(agent.catalog()));
+        Self { agent, limits, history: Mutex::new(history) }
+    }
+
+    /// The agent whose facts it judges.
+    pub fn agent(&self) -> &Arc<Agent> {
+        &self.agent
+    }
+
+    /// Reads the counters whose past some rule needs.
+    pub async fn remember(&self) {
+        let catalog = self.agent.catalog();
+        let counters = windows(catalog).map(|(metric, _)| metric);
+        let reading = self.agent.read(&want(catalog, counters)).await;
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).record(&reading.snapshot);
+    }
+
+    /// One check's verdict, from fresh facts and the history there is.
+    ///
+    /// # Errors
+    ///
+    /// There is no such check, or a threshold does not fit it.
+    pub async fn check(&self, name: &str, overrides: &Overrides, deadline: Duration) -> Result<Verdict, JudgeError> {
+        let check = self.find(name)?;
+        let given = overrides.limits_of(&check)?;
+        let want = Want { deadline, ..want(self.agent.catalog(), check.metrics()) };
+        let reading = self.agent.read(&want).await;
+        Ok(self.judge(&check, &reading, given))
+    }
+
+    /// As [`Judge::check`] without a history: a check of rates reads twice, a second apart.
+    ///
+    /// # Errors
+    ///
+    /// There is no such check, or a threshold does not fit it.
+    pub async fn check_now(
+        &self,
+        name: &str,
+        overrides: &Overrides,
+        deadline: Duration,
+    ) -> Result<Verdict, JudgeError> {
+        let check = self.find(name)?;
+        overrides.limits_of(&check)?;
+        if check.windows().next().is_some() {
+            self.remember().await;
+            // Longer than `fresh_for`, or the second reading would be the first one again.
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+            self.remember().await;
+        }
+        self.check(name, overrides, deadline).await
+    }
+
+    /// Every check's verdict, and the reading they were made from.
+    pub async fn check_all(&self) -> (Reading, Vec<Verdict>) {
+        let reading = self.agent.read(&Want::default()).await;
+        let checks = self.agent.catalog().checks();
+        let verdicts = checks.iter().map(|check| self.judge(check, &reading, Limits::default())).collect();
+        (reading, verdicts)
+    }
+
+    fn find(&self, name: &str) -> Result<Check, JudgeError> {
+        self.agent.catalog().check(name).cloned().ok_or_else(|| JudgeError::NoSuchCheck(name.to_owned()))
+    }
+
+    fn judge(&self, check: &Check, reading: &Reading, given: Limits) -> Verdict {
+        let own = self.limits.get(check.name()).copied().unwrap_or_default();
+        let limits = Limits { warning: given.warning.or(own.warning), critical: given.critical.or(own.critical) };
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = Facts { snapshot: &reading.snapshot, history: Some(&history) };
+        check::judge(check, facts, &|metric: &str| answers(self.agent.catalog(), reading, metric), &limits)
+    }
+}
+
+/// The counters whose past some rule needs, each with its window.
+fn windows(catalog: &Catalog) -> impl Iterator<Item = (&str, Duration)> {
+    catalog.checks().iter().flat_map(Check::windows)
+}
+
+/// The collectors that provide these metrics.
+fn want<'a>(catalog: &Catalog, metrics: impl Iterator<Item = &'a str>) -> Want {
+    Want::only(metrics.filter_map(|metric| match catalog.provider(metric)? {
+        Provider::Definition(name) | Provider::Host(name) => Some(name.to_owned()),
+        Provider::Agent => None,
+    }))
+}
+
+/// Why a metric may have no sample, on each server.
+fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
+    let nobody = || Answer {
+        server: None,
+        outcome: check::Outcome::Failed("no server is watched: none is configured and none was found".to_owned()),
+    };
+    let answers: Vec<Answer> = match catalog.provider(metric) {
+        None => return Vec::new(),
+        Some(Provider::Host(name) | Provider::Definition(name)) => reading
+            .reports_of(name)
+            .map(|report| Answer {
+                server: report.server.as_deref().map(str::to_owned),
+                outcome: outcome(&report.outcome),
+            })
+            .collect(),
+        // Only `pg_up` is judged of these, and it is there for every server; what it lacks when 0 is the reason.
+        Some(Provider::Agent) => reading
+            .servers
+            .iter()
+            .map(|server| Answer {
+                server: Some(server.name.to_string()),
+                outcome: match &server.state {
+                    Ok(_) => check::Outcome::Ran,
+                    Err((class, reason)) => check::Outcome::Failed(format!("{class}: {reason}")),
+                },
+            })
+            .collect(),
+    };
+    if answers.is_empty() { vec![nobody()] } else { answers }
+}
+
+fn outcome(outcome: &Outcome) -> check::Outcome {
+    match outcome {
+        Outcome::Ok => check::Outcome::Ran,
+        Outcome::Skipped(reason) => check::Outcome::Skipped(reason.clone()),
+        Outcome::Failed { reason, .. } => check::Outcome::Failed(reason.clone()),
+    }
+}

@@ -1,0 +1,212 @@
+//! What a configuration comes to: the catalog, the servers and the thresholds that are in force.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::agent::{Agent, Ledger};
+use crate::catalog::{Catalog, CatalogError};
+use crate::check::{Check, Limits};
+use crate::collect::host::Roots;
+use crate::config::{Config, ConfigError, Loaded, ServerConfig, USUAL_CHECKS};
+use crate::judge::{Judge, Overrides};
+use crate::server::{ConnectOptions, DiscoveryRoots, DsnError, Environment, Host, Keywords, Password, discover};
+
+/// A configuration that was understood to the end.
+#[derive(Debug)]
+pub struct Plan {
+    /// The configuration it was made from.
+    pub config: Config,
+    /// The definitions in force.
+    pub catalog: Arc<Catalog>,
+    /// What is watched.
+    pub servers: Servers,
+    thresholds: BTreeMap<String, Limits>,
+    environment: Arc<Environment>,
+}
+
+/// Which servers are watched.
+#[derive(Clone, Debug)]
+pub enum Servers {
+    /// These, by name.
+    Named(Vec<(String, ConnectOptions)>),
+    /// Whatever cluster is found on this host, now and later.
+    Discovered,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The file cannot be read or is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A definition is wrong.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A connection string of the command line or the environment is wrong.
+    #[error("{origin}: {source}")]
+    Dsn {
+        /// Where it was written.
+        origin: &'static str,
+        /// What is wrong with it.
+        source: DsnError,
+    },
+    /// Two servers would have the same label.
+    #[error("two servers are called {0:?}, give one of them a name in the configuration")]
+    SameName(String),
+}
+
+impl Plan {
+    /// A plan from parts, with the thresholds that the definitions bring.
+    pub fn new(config: Config, catalog: Arc<Catalog>, servers: Servers) -> Self {
+        let environment = Arc::new(Environment::new(|_| None));
+        Self { config, catalog, servers, thresholds: BTreeMap::new(), environment }
+    }
+
+    /// Reads the configuration and everything it names.
+    ///
+    /// Servers come from `dsns` (the command line), else the file, else the environment, else discovery.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, with file and line where there is one.
+    pub fn load(file: Option<&Path>, dsns: &[String], environment: Environment) -> Result<Self, PlanError> {
+        let loaded = Loaded::read(file)?;
+        let catalog = Arc::new(load_catalog(loaded.config.checks.as_deref())?);
+        let thresholds = thresholds(&loaded, &catalog)?;
+        let servers = servers(&loaded, dsns, &environment)?;
+        Ok(Self { config: loaded.config, catalog, servers, thresholds, environment: Arc::new(environment) })
+    }
+
+    /// The agent with its checks. Servers of `previous` that are the same are taken over with their connections.
+    ///
+    /// Must be called within a Tokio runtime.
+    pub fn start(&self, ledger: &Arc<Ledger>, previous: Option<&Agent>) -> Judge {
+        let host = &self.config.host;
+        let roots = host.enabled.then(|| Roots { proc: host.proc.clone(), sys: host.sys.clone() });
+        let agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger));
+        for (name, options) in self.find_servers() {
+            agent.watch(&name, options, previous);
+        }
+        Judge::new(Arc::new(agent), self.thresholds.clone())
+    }
+
+    /// The servers as they are now: the named ones, or those found on this host.
+    pub fn find_servers(&self) -> Vec<(String, ConnectOptions)> {
+        match &self.servers {
+            Servers::Named(servers) => servers.clone(),
+            Servers::Discovered => self.discover(),
+        }
+    }
+
+    fn discover(&self) -> Vec<(String, ConnectOptions)> {
+        let mut keywords = Keywords::default();
+        let user = self.config.discovery.user.iter().map(|user| ("user", user));
+        for (keyword, value) in user.chain([("dbname", &self.config.discovery.database)]) {
+            // Both keywords are known, and any text is a name.
+            let _ = keywords.set(keyword, value);
+        }
+        let mut servers = Vec::new();
+        for found in discover(&DiscoveryRoots::default()) {
+            match found.options_with(keywords.clone(), &self.environment) {
+                Ok(options) => servers.push((found.name, options)),
+                Err(error) => warn!(server = found.name, %error, "cluster found, but not how to connect to it"),
+            }
+        }
+        servers
+    }
+
+    /// How often to look for new clusters; none where the servers are named.
+    pub fn discovery_interval(&self) -> Option<Duration> {
+        matches!(self.servers, Servers::Discovered).then_some(self.config.discovery.interval.0)
+    }
+}
+
+/// The name of a server that was given none: that of the Debian cluster there, else host and port.
+pub fn name_of(options: &ConnectOptions) -> String {
+    let found = discover(&DiscoveryRoots::default());
+    let is_there = |host: &str, port: u16| match options.hosts().first() {
+        Some(Host::Socket { directory, port: own }) => Path::new(host) == directory && port == *own,
+        Some(Host::Tcp { name, port: own, .. }) => {
+            ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()) && port == *own
+        }
+        None => false,
+    };
+    let cluster = found.into_iter().find(|found| is_there(&found.host, found.port));
+    cluster.map_or_else(|| options.name(), |cluster| cluster.name)
+}
+
+/// The definitions of the binary and those of the folder; the usual folder need not exist.
+///
+/// # Errors
+///
+/// The folder cannot be read or holds a wrong definition.
+pub fn load_catalog(folder: Option<&Path>) -> Result<Catalog, CatalogError> {
+    match folder {
+        Some(folder) => Catalog::load(folder),
+        None if Path::new(USUAL_CHECKS).is_dir() => Catalog::load(Path::new(USUAL_CHECKS)),
+        None => Catalog::built_in(),
+    }
+}
+
+fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Limits>, ConfigError> {
+    let mut all = BTreeMap::new();
+    for (name, written) in &loaded.config.check {
+        let text = |limit: &Option<toml::Spanned<String>>| limit.as_ref().map(|limit| limit.get_ref().clone());
+        let overrides = Overrides { warning: text(&written.warning), critical: text(&written.critical) };
+        let at = written.warning.iter().chain(&written.critical).next().map_or(0, |limit| limit.span().start);
+        let check = catalog.check(name).ok_or_else(|| {
+            let known = catalog.checks().iter().map(Check::name).collect::<Vec<_>>().join(", ");
+            loaded.mistake(at, format!("no check `{name}`, expected one of: {known}"))
+        })?;
+        let limits = overrides.limits_of(check).map_err(|error| loaded.mistake(at, error.to_string()))?;
+        all.insert(name.clone(), limits);
+    }
+    Ok(all)
+}
+
+fn servers(loaded: &Loaded, dsns: &[String], environment: &Environment) -> Result<Servers, PlanError> {
+    let mut servers = Vec::new();
+    for dsn in dsns {
+        let options =
+            ConnectOptions::parse(dsn, environment).map_err(|source| PlanError::Dsn { origin: "--dsn", source })?;
+        servers.push((name_of(&options), options));
+    }
+    if servers.is_empty() {
+        for written in &loaded.config.server {
+            servers.push(configured(loaded, written, environment)?);
+        }
+    }
+    if servers.is_empty() {
+        let named = environment.servers().map_err(|source| PlanError::Dsn { origin: "environment", source })?;
+        servers.extend(named.into_iter().map(|options| (name_of(&options), options)));
+    }
+    let mut names: Vec<&str> = servers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first()).flatten())
+    {
+        return Err(PlanError::SameName((*twice).to_owned()));
+    }
+    match (servers.is_empty(), loaded.config.discovery.enabled) {
+        (true, true) => Ok(Servers::Discovered),
+        _ => Ok(Servers::Named(servers)),
+    }
+}
+
+fn configured(
+    loaded: &Loaded,
+    written: &ServerConfig,
+    environment: &Environment,
+) -> Result<(String, ConnectOptions), ConfigError> {
+    let mistake = |error: DsnError| loaded.mistake(written.dsn.span().start, error.to_string());
+    let mut options = ConnectOptions::parse(written.dsn.get_ref(), environment).map_err(mistake)?;
+    let file = written.password_file.clone().map(Password::File);
+    if let Some(password) = file.or_else(|| written.password_command.clone().map(Password::Command)) {
+        options = options.with_password(password);
+    }
+    let name = written.name.clone().unwrap_or_else(|| name_of(&options));
+    Ok((name, options))
+}

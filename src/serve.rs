@@ -1,0 +1,137 @@
+//! The agent as a running service: the web server, the loops that keep time, and taking over another plan.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::agent::{Ledger, Want};
+use crate::judge::Judge;
+use crate::plan::Plan;
+use crate::push::{self, GraphiteConfig, PushStats};
+use crate::web;
+
+/// Serves until `shutdown` is ready. A plan that comes through `plans` replaces the one in force.
+///
+/// # Errors
+///
+/// The listener fails.
+pub async fn run(
+    listener: TcpListener,
+    plan: Plan,
+    ledger: Arc<Ledger>,
+    mut plans: mpsc::Receiver<Plan>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (current, judges) = watch::channel(Arc::new(plan.start(&ledger, None)));
+    let (stop, stopped) = watch::channel(());
+    let serving = web::serve(listener, judges.clone(), async move {
+        let mut stopped = stopped;
+        let _ = stopped.changed().await;
+    });
+    let mut serving = tokio::spawn(serving);
+    let mut graphite = Graphite::start(&plan, &judges, &ledger);
+    let mut loops = start_loops(plan, &current.borrow());
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            ended = &mut serving => return ended.map_err(io::Error::other)?,
+            Some(plan) = plans.recv() => {
+                let judge = plan.start(&ledger, Some(current.borrow().agent()));
+                current.send_replace(Arc::new(judge));
+                graphite = graphite.follow(&plan, &judges, &ledger);
+                loops = start_loops(plan, &current.borrow());
+                info!("configuration taken over");
+            }
+        }
+    }
+    drop(loops);
+    // Readers in the middle of an answer get it; the time that takes is bounded by their deadlines.
+    drop(stop);
+    serving.await.map_err(io::Error::other)?
+}
+
+/// The loops that belong to one plan; dropped, they end.
+fn start_loops(plan: Plan, judge: &Arc<Judge>) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
+    let remembering = Arc::clone(judge);
+    let every = plan.config.history.interval.0;
+    loops.spawn(async move {
+        let mut ticks = ticks(every);
+        loop {
+            ticks.tick().await;
+            remembering.remember().await;
+        }
+    });
+    if let Some(every) = plan.discovery_interval() {
+        let agent = Arc::clone(judge.agent());
+        loops.spawn(async move {
+            let mut ticks = ticks(every);
+            loop {
+                ticks.tick().await;
+                for (name, options) in plan.find_servers() {
+                    if agent.watch(&name, options, None) {
+                        info!(server = name, "cluster discovered");
+                    }
+                }
+            }
+        });
+    }
+    loops
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// The push loop. It outlives plans that say the same of it, so that its queue does.
+struct Graphite {
+    config: Option<GraphiteConfig>,
+    pushing: JoinSet<()>,
+}
+
+impl Graphite {
+    fn start(plan: &Plan, judges: &watch::Receiver<Arc<Judge>>, ledger: &Ledger) -> Self {
+        let config = plan.config.graphite.as_ref().map(|section| GraphiteConfig {
+            address: section.address.clone(),
+            prefix: section.prefix.clone(),
+            host: None,
+            interval: section.interval.0,
+            queue_points: section.queue,
+        });
+        let mut pushing = JoinSet::new();
+        let stats = config.as_ref().map(|_| Arc::<PushStats>::default());
+        ledger.set_push(stats.clone());
+        if let (Some(config), Some(stats)) = (config.clone(), stats) {
+            let judges = judges.clone();
+            let deadline = config.interval.mul_f32(0.8).min(crate::agent::DEADLINE);
+            let source = move || {
+                let judge = Arc::clone(&judges.borrow());
+                async move { Arc::new(judge.agent().read(&Want { deadline, ..Want::default() }).await.snapshot) }
+            };
+            pushing.spawn(push::run(config, source, stats, std::future::pending()));
+        }
+        Self { config, pushing }
+    }
+
+    fn follow(self, plan: &Plan, judges: &watch::Receiver<Arc<Judge>>, ledger: &Ledger) -> Self {
+        let next = plan.config.graphite.as_ref().map(|section| (&section.address, &section.prefix, section.interval.0));
+        let now = self.config.as_ref().map(|config| (&config.address, &config.prefix, config.interval));
+        if next == now && !self.pushing.is_empty() {
+            return self;
+        }
+        if self.config.is_some() {
+            warn!("graphite settings changed, points still queued for the old ones are dropped");
+        }
+        Self::start(plan, judges, ledger)
+    }
+}

@@ -1,0 +1,226 @@
+//! The web server: every face that is read over HTTP. It only reads; nothing here changes anything.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::agent::{DEADLINE, Want};
+use crate::check::{Status, Verdict};
+use crate::judge::{Judge, JudgeError, Overrides};
+use crate::sink::{nagios, openmetrics, prometheus};
+
+/// How every answer names the agent, so that a check can tell it from another program on the same port.
+pub const SERVER_NAME: &str = concat!("pgvitals/", env!("CARGO_PKG_VERSION"));
+/// The header that carries a check's exit code.
+pub const EXIT_CODE: HeaderName = HeaderName::from_static("pgvitals-exit-code");
+
+const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+/// Prometheus counts the time of the transfer too.
+const SCRAPE_MARGIN: Duration = Duration::from_millis(500);
+const LEAST_DEADLINE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown` is ready, then lets the requests under way finish.
+///
+/// # Errors
+///
+/// The listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    judges: watch::Receiver<Arc<Judge>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(judges)).with_graceful_shutdown(shutdown).await
+}
+
+/// The judge in force, which a reload replaces.
+type Judges = watch::Receiver<Arc<Judge>>;
+
+/// The routes.
+pub fn router(judges: Judges) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/checks", get(checks))
+        .route("/check/{name}", get(check))
+        .layer(axum::middleware::map_response(name_server))
+        .with_state(judges)
+}
+
+async fn name_server(mut response: Response) -> Response {
+    response.headers_mut().insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    response
+}
+
+async fn metrics(State(judge): State<Judges>, headers: HeaderMap) -> Response {
+    let judge = Arc::clone(&judge.borrow());
+    let reading = judge.agent().read(&Want { deadline: scrape_deadline(&headers), ..Want::default() }).await;
+    let mut text = String::with_capacity(128 * reading.snapshot.len());
+    let content_type = if wants_openmetrics(&headers) {
+        openmetrics::encode(&reading.snapshot, &mut text);
+        openmetrics::CONTENT_TYPE
+    } else {
+        prometheus::encode(&reading.snapshot, &mut text);
+        prometheus::CONTENT_TYPE
+    };
+    ([(CONTENT_TYPE, content_type)], text).into_response()
+}
+
+fn scrape_deadline(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+    seconds
+        .and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok())
+        .map_or(DEADLINE, |timeout| timeout.saturating_sub(SCRAPE_MARGIN.min(timeout / 4)))
+        .clamp(LEAST_DEADLINE, Duration::from_secs(60))
+}
+
+fn wants_openmetrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("application/openmetrics-text"))
+}
+
+/// Ready once every server was asked, whether it answered or not: the agent then tells the truth about all of them.
+async fn ready(State(judge): State<Judges>) -> Response {
+    let judge = Arc::clone(&judge.borrow());
+    let reading = judge.agent().read(&Want::only([])).await;
+    let count = reading.servers.len();
+    (StatusCode::OK, format!("ready, {count} servers watched\n")).into_response()
+}
+
+async fn checks(State(judge): State<Judges>) -> Response {
+    let judge = Arc::clone(&judge.borrow());
+    let (_, verdicts) = judge.check_all().await;
+    match serde_json::to_string_pretty(&verdicts) {
+        Ok(json) => ([(CONTENT_TYPE, "application/json")], json + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("could not write JSON: {error}\n")).into_response(),
+    }
+}
+
+async fn check(
+    State(judge): State<Judges>,
+    Path(name): Path<String>,
+    Query(mut parameters): Query<HashMap<String, String>>,
+) -> Response {
+    let judge = Arc::clone(&judge.borrow());
+    let overrides = Overrides { warning: parameters.remove("w"), critical: parameters.remove("c") };
+    let (status, code, text) = if let Some(unknown) = parameters.keys().next() {
+        let refusal = Verdict::unknown(&name, format!("unknown parameter {unknown:?}, expected w or c"));
+        (StatusCode::BAD_REQUEST, Status::Unknown, nagios::write(&refusal))
+    } else {
+        match judge.check(&name, &overrides, DEADLINE).await {
+            Ok(verdict) => (StatusCode::OK, verdict.status, nagios::write(&verdict)),
+            Err(error) => {
+                let status = match error {
+                    JudgeError::NoSuchCheck(_) => StatusCode::NOT_FOUND,
+                    JudgeError::Threshold(_) => StatusCode::BAD_REQUEST,
+                };
+                (status, Status::Unknown, nagios::write(&Verdict::unknown(&name, error.to_string())))
+            }
+        }
+    };
+    let headers = [(EXIT_CODE, HeaderValue::from(u16::from(code.exit_code())))];
+    (status, headers, text).into_response()
+}
+
+async fn page(State(judge): State<Judges>) -> Html<String> {
+    let judge = Arc::clone(&judge.borrow());
+    let (reading, verdicts) = judge.check_all().await;
+    let mut page = String::from(PAGE_HEAD);
+    page.push_str("<h2>Servers</h2><table><tr><th>Server<th>State<th>Version<th>Role</tr>");
+    for server in &reading.servers {
+        let name = escape(&server.name);
+        let row = match &server.state {
+            Ok((version, recovery)) => {
+                let role = if *recovery { "standby" } else { "primary" };
+                format!("<td class=ok>up<td>{}.{}<td>{role}", version / 10_000, version % 10_000)
+            }
+            Err((class, reason)) => format!("<td class=critical>{class}<td colspan=2>{}", escape(reason)),
+        };
+        let _ = write!(page, "<tr><td>{name}{row}</tr>");
+    }
+    page.push_str("</table><h2>Checks</h2><table><tr><th>Check<th>Status<th>Finding</tr>");
+    for verdict in &verdicts {
+        let (name, word) = (escape(&verdict.check), verdict.status.to_string());
+        let class = word.to_ascii_lowercase();
+        let summary = escape(&verdict.summary);
+        let _ = write!(page, "<tr><td><a href=\"/check/{name}\">{name}</a><td class={class}>{word}<td>{summary}</tr>");
+    }
+    page.push_str(
+        "</table><h2>Collectors without facts</h2><table><tr><th>Collector<th>Server<th>Outcome<th>Reason</tr>",
+    );
+    for report in reading.reports.iter().filter(|report| report.outcome.reason().is_some()) {
+        let (collector, server) = (escape(&report.collector), escape(report.server.as_deref().unwrap_or("host")));
+        let (word, reason) = (report.outcome.word(), escape(report.outcome.reason().unwrap_or_default()));
+        let _ = write!(page, "<tr><td>{collector}<td>{server}<td>{word}<td>{reason}</tr>");
+    }
+    page.push_str("</table><p><a href=\"/metrics\">/metrics</a> · <a href=\"/checks\">/checks</a> · <a href=\"/healthz\">/healthz</a> · <a href=\"/readyz\">/readyz</a></p>");
+    Html(page)
+}
+
+const PAGE_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>pgvitals</title>\
+<meta name=viewport content=\"width=device-width\">\
+<style>body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em;color:#222}\
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25em .8em .25em 0;border-bottom:1px solid #ddd;vertical-align:top}\
+.ok{color:#18794e}.warning{color:#ad5700}.critical{color:#ce2c31;font-weight:600}.unknown{color:#8145b5}</style><h1>pgvitals</h1>";
+
+/// What comes from a database is hostile in a page too.
+fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_the_scrape_timeout_less_a_margin() {
+        for (header, expected) in
+            [("10", 9_500), ("1", 750), ("0.01", 100), ("9999999", 60_000), ("x", 5_000), ("-1", 5_000)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(SCRAPE_TIMEOUT, HeaderValue::from_static(header));
+            assert_eq!(scrape_deadline(&headers), Duration::from_millis(expected), "{header}");
+        }
+    }
+
+    #[test]
+    fn openmetrics_is_given_to_those_who_ask_for_it() {
+        let asks = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            wants_openmetrics(&headers)
+        };
+        assert!(asks("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"));
+        assert!(!asks("text/plain;version=0.0.4"));
+        assert!(!asks("*/*"));
+    }
+
+    #[test]
+    fn names_from_the_database_cannot_break_the_page() {
+        assert_eq!(escape("<script>'\"&"), "&lt;script&gt;&#39;&quot;&amp;");
+    }
+}
