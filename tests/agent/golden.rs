@@ -36,7 +36,7 @@ fn exposition(snapshot: &Snapshot) -> String {
 /// Compares with the golden file, or writes it when `PGVITALS_GOLDEN=write`.
 fn compare(name: &str, text: &str) {
     let path = golden_folder().join(name);
-    if std::env::var_os("PGVITALS_GOLDEN").is_some_and(|value| value == "write") {
+    if is_written_anew() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         return;
@@ -49,6 +49,10 @@ fn compare(name: &str, text: &str) {
         let changes: Vec<_> = gone.chain(added).take(40).collect();
         panic!("{name} is not what it was; `make golden` writes it anew\n{}", changes.join("\n"));
     }
+}
+
+fn is_written_anew() -> bool {
+    std::env::var_os("PGVITALS_GOLDEN").is_some_and(|value| value == "write")
 }
 
 fn golden_folder() -> PathBuf {
@@ -72,9 +76,16 @@ async fn every_major_shows_what_its_golden_file_says() {
         let names = [format!("pg{}.txt", binaries.major), format!("pg{}-standby.txt", binaries.major)];
         for (cluster, name) in [&pair.primary, &pair.standby].into_iter().zip(names) {
             let agent = crate::pair::agent(&[cluster]);
+            // Some facts need a moment: a first archived segment, a standby's first reply. What is written as golden is
+            // what there is once nothing has come for a while.
             let golden = std::fs::read_to_string(golden_folder().join(&name)).unwrap_or_default();
-            // Some facts need a moment: a first archived segment, a standby's first reply.
-            let reading = crate::pair::read_until(&agent, |reading| exposition(&of_server(reading)) == golden).await;
+            let mut latest = (String::new(), 0);
+            let settled = |reading: &Reading| {
+                let text = exposition(&of_server(reading));
+                latest = if text == latest.0 { (text, latest.1 + 1) } else { (text, 0) };
+                if is_written_anew() { latest.1 == 30 } else { latest.0 == golden }
+            };
+            let reading = crate::pair::read_until(&agent, settled).await;
             compare(&name, &exposition(&of_server(&reading)));
         }
     })

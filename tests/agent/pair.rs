@@ -67,7 +67,7 @@ pub(crate) fn agent(clusters: &[&Cluster]) -> Agent {
 }
 
 /// Reads until what is read is as expected, or gives the last reading after half a minute.
-pub(crate) async fn read_until(agent: &Agent, expected: impl Fn(&Reading) -> bool) -> Reading {
+pub(crate) async fn read_until(agent: &Agent, mut expected: impl FnMut(&Reading) -> bool) -> Reading {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let reading = agent.read(&Want::default()).await;
