@@ -30,6 +30,8 @@ pub(super) enum Ask {
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time to open a connection; the DSN may say less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
+const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// A backend's caches grow with what it saw, so connections are not kept for ever.
 const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 /// After a query that could not be stopped, the slow lane opens no connection for this long: the budget of two counts
@@ -140,10 +142,11 @@ impl Lane {
             return Run::without_families(Instant::now(), epoch, outcome);
         }
         let started = Instant::now();
-        let answer = self.query(sql, definition.timeout).await;
+        let limit = if self.slow { definition.timeout } else { definition.timeout.min(FAST_LIMIT) };
+        let answer = self.query(sql, limit).await;
         let took = started.elapsed();
         let overran = matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
-        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout / 2)) != slot.is_slow() {
+        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout.min(FAST_LIMIT) / 2)) != slot.is_slow() {
             info!(
                 server = self.shared.server.name(),
                 collector = definition.name,
