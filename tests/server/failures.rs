@@ -13,7 +13,7 @@ async fn each_obstacle_has_its_class_and_shows_no_password() {
                host all plain 127.0.0.1/32 password\nhost all limited 127.0.0.1/32 trust\n\
                host all rejected 127.0.0.1/32 reject\nhost all ghost 127.0.0.1/32 trust";
     let server = Postgres::start("", hba, |_| {}).await;
-    server.run("CREATE ROLE scram LOGIN PASSWORD 'right'");
+    server.run("SET password_encryption = 'scram-sha-256'; CREATE ROLE scram LOGIN PASSWORD 'right'");
     server.run("SET password_encryption = md5; CREATE ROLE md5 LOGIN PASSWORD 'right'");
     server.run("CREATE ROLE plain LOGIN PASSWORD 'right'");
     server.run("CREATE ROLE limited LOGIN CONNECTION LIMIT 0");
@@ -102,7 +102,7 @@ async fn a_rotated_password_is_found_by_the_next_connection() {
     let from_pgpass = server.options(&dsn);
     for password in ["first: @/%{'\\x", "second"] {
         let quoted = password.replace('\'', "''");
-        server.run(&format!("ALTER ROLE monitor PASSWORD '{quoted}'"));
+        server.run(&format!("SET password_encryption = 'scram-sha-256'; ALTER ROLE monitor PASSWORD '{quoted}'"));
         fs::write(&file, format!("{password}\n")).unwrap();
         let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
         fs::write(&passfile, format!("127.0.0.1:{}:*:monitor:{escaped}\n", server.port())).unwrap();

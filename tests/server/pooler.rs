@@ -43,11 +43,12 @@ impl Drop for PgBouncer {
 #[tokio::test]
 async fn a_pooled_connection_goes_back_to_the_application_as_it_was() {
     let server = Postgres::start("", "", |_| {}).await;
+    server.run("CREATE DATABASE raw ENCODING 'SQL_ASCII' TEMPLATE template0");
     for mode in ["session", "transaction"] {
         let pooler = PgBouncer::start(&server, mode);
         let mut session = until(async || server.try_open(&pooler.dsn()).await.ok()).await;
         assert!(session.is_pooled());
-        assert_eq!(session.version() / 10_000, 15);
+        assert_eq!(session.version().to_string(), value(&mut session, "SHOW server_version_num").await);
         for (setting, expected) in [
             ("application_name", "pgvitals"),
             ("statement_timeout", "20s"),
@@ -59,6 +60,8 @@ async fn a_pooled_connection_goes_back_to_the_application_as_it_was() {
         }
         let refused = session.query("CREATE TABLE t ()", PATIENCE, PATIENCE).await.unwrap_err();
         assert!(matches!(refused, QueryFailure::Server { .. }), "{refused}");
+        let mut raw = server.open(&format!("{} dbname=raw", pooler.dsn())).await;
+        assert_eq!(value(&mut raw, "SELECT 'M' || chr(252) || 'ller'").await, "M?ller");
         if mode == "session" {
             continue;
         }

@@ -1,5 +1,6 @@
 //! A throw-away PostgreSQL 15 of Debian.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -34,8 +35,8 @@ impl Postgres {
         prepare(&data);
         let sockets = folder.path().display();
         let mut text = fs::read_to_string(data.join("postgresql.conf")).unwrap();
-        text +=
-            &format!("fsync = off\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{sockets}'\n{conf}\n");
+        writeln!(text, "fsync = off\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{sockets}'\n{conf}")
+            .unwrap();
         fs::write(data.join("postgresql.conf"), text).unwrap();
         fs::write(data.join("pg_hba.conf"), format!("local all postgres trust\n{hba}\n")).unwrap();
         // Between our letting go of a port and the server's taking it somebody else may be quicker.

@@ -33,12 +33,15 @@ async fn a_session_is_read_only_bounded_and_of_known_version() {
         ("idle_in_transaction_session_timeout", "10s"),
         ("transaction_read_only", "on"),
         ("search_path", "pg_catalog"),
-        ("jit", "off"),
         ("client_encoding", "UTF8"),
     ] {
         assert_eq!(value(&mut session, &format!("SHOW {setting}")).await, expected, "{setting}");
     }
-    assert_eq!(session.version() / 10_000, 15);
+    if session.version() >= 110_000 {
+        assert_eq!(value(&mut session, "SHOW jit").await, "off");
+    }
+    let version = value(&mut session, "SHOW server_version_num").await;
+    assert_eq!(session.version().to_string(), version);
     assert!(!session.is_pooled() && !session.was_in_recovery() && !session.is_closed());
     let refused = session.query("CREATE TABLE t ()", PATIENCE, PATIENCE).await.unwrap_err();
     assert!(matches!(&refused, QueryFailure::Server { sqlstate, .. } if sqlstate == "25006"), "{refused}");

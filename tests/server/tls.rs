@@ -126,7 +126,7 @@ async fn scram_is_bound_to_the_tls_connection() {
     certificates.issue("good", 2, "subjectAltName=DNS:localhost");
     let hba = "host all all 127.0.0.1/32 scram-sha-256";
     let server = Postgres::start("ssl = on", hba, |data| certificates.install("good", data)).await;
-    server.run("CREATE ROLE monitor LOGIN PASSWORD 'secret'");
+    server.run("SET password_encryption = 'scram-sha-256'; CREATE ROLE monitor LOGIN PASSWORD 'secret'");
     let dsn = format!("host=127.0.0.1 port={} user=monitor password=secret", server.port());
     for (more, expected) in [
         ("sslmode=require channel_binding=require", Ok("t")),
