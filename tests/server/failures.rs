@@ -49,8 +49,9 @@ async fn each_obstacle_has_its_class_and_shows_no_password() {
         assert_eq!(value(&mut session, "SELECT current_user").await, user);
     }
     let log = fs::read_to_string(server.folder().join("log")).unwrap();
-    let wrong = log.lines().filter(|line| line.contains("password authentication failed for user \"scram\"")).count();
-    assert_eq!(wrong, 1, "a wrong password is tried once");
+    for said in ["password authentication failed for user \"scram\"", "no pg_hba.conf entry for host"] {
+        assert_eq!(log.lines().filter(|line| line.contains(said)).count(), 1, "{said} is provoked once: {log}");
+    }
 }
 
 #[tokio::test]
