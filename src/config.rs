@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::collect::host::Roots;
+use crate::server::DiscoveryRoots;
 use crate::unit::Span;
 
 /// Where the configuration is looked for when nobody says where.
@@ -64,6 +65,8 @@ pub struct Discovery {
     pub user: Option<String>,
     /// The database to connect to.
     pub database: String,
+    /// Where Debian keeps the configuration of clusters; what else listens is found in `host.proc`.
+    pub folder: PathBuf,
 }
 
 /// Where the host's facts are read.
@@ -131,7 +134,8 @@ impl Default for Config {
 impl Default for Discovery {
     fn default() -> Self {
         let interval = Span(Duration::from_secs(30));
-        Self { enabled: true, interval, user: None, database: "postgres".to_owned() }
+        let DiscoveryRoots { etc_postgresql: folder, .. } = DiscoveryRoots::default();
+        Self { enabled: true, interval, user: None, database: "postgres".to_owned(), folder }
     }
 }
 

@@ -110,7 +110,8 @@ impl Plan {
             let _ = keywords.set(keyword, value);
         }
         let mut servers = Vec::new();
-        for found in discover(&DiscoveryRoots::default()) {
+        let etc_postgresql = self.config.discovery.folder.clone();
+        for found in discover(&DiscoveryRoots { etc_postgresql, proc: self.config.host.proc.clone() }) {
             match found.options_with(keywords.clone(), &self.environment) {
                 Ok(options) => servers.push((found.name, options)),
                 Err(error) => warn!(server = found.name, %error, "cluster found, but not how to connect to it"),

@@ -146,7 +146,8 @@ impl Lane {
         let answer = self.query(sql, limit).await;
         let took = started.elapsed();
         let overran = matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
-        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout.min(FAST_LIMIT) / 2)) != slot.is_slow() {
+        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout.min(FAST_LIMIT) / 2)) != slot.is_slow()
+        {
             info!(
                 server = self.shared.server.name(),
                 collector = definition.name,
