@@ -65,7 +65,7 @@ async fn name_server(mut response: Response) -> Response {
     response
 }
 
-/// `collect[]=NAME`, as often as one likes, chooses collectors, as postgres_exporter and node_exporter have it.
+/// `collect[]=NAME`, as often as one likes, chooses collectors, as `postgres_exporter` and `node_exporter` have it.
 async fn metrics(
     State(judge): State<Judges>,
     Query(parameters): Query<Vec<(String, String)>>,
