@@ -81,7 +81,7 @@ async fn metrics(
         want.collectors.get_or_insert_default().insert(value);
     }
     let reading = judge.agent().read(&want).await;
-    let mut text = String::with_capacity(128 * reading.snapshot.len());
+    let mut text = String::with_capacity(96 * reading.snapshot.len());
     let content_type = if wants_openmetrics(&headers) {
         openmetrics::encode(&reading.snapshot, &mut text);
         openmetrics::CONTENT_TYPE
