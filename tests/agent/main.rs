@@ -26,3 +26,7 @@ mod majors;
 mod pair;
 /// The agent as its users run it: the binary, read over HTTP.
 mod program;
+/// A Prometheus that scrapes the agent.
+mod prometheus;
+/// Every page of the web server.
+mod web;
