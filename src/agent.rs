@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use own::Ledger;
-pub use slot::Outcome;
+pub use slot::{Outcome, Skip};
 
 use crate::catalog::Catalog;
 use crate::collect::host::{COLLECTORS, Roots};

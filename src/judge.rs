@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::agent::{Agent, Outcome, Reading, Want};
+use crate::agent::{Agent, Outcome, Reading, Skip, Want};
 use crate::catalog::{Catalog, Provider};
 use crate::check::{self, Answer, Check, Facts, History, Limits, Threshold, ThresholdError, Verdict};
 
@@ -172,10 +172,9 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
 fn outcome(outcome: &Outcome) -> check::Outcome {
     match outcome {
         Outcome::Ok => check::Outcome::Ran,
-        // What we may not look at is not known to be well.
-        Outcome::Skipped(reason) if outcome.lacks_privilege() => check::Outcome::Failed(reason.clone()),
-        Outcome::Skipped(reason) => check::Outcome::Skipped(reason.clone()),
-        Outcome::Failed { reason, .. } => check::Outcome::Failed(reason.clone()),
+        Outcome::Skipped { why: Skip::Nothing, reason } => check::Outcome::Skipped(reason.clone()),
+        // What we cannot look at is not known to be well.
+        Outcome::Skipped { reason, .. } | Outcome::Failed { reason, .. } => check::Outcome::Failed(reason.clone()),
     }
 }
 
@@ -185,9 +184,9 @@ mod tests {
 
     #[test]
     fn what_we_may_not_look_at_is_not_taken_for_well() {
-        let refused = Outcome::no_privilege("permission denied for function pg_ls_waldir");
-        assert!(matches!(outcome(&refused), check::Outcome::Failed(reason) if reason.contains("pg_ls_waldir")));
-        let absent = Outcome::Skipped("runs on a standby only".to_owned());
-        assert!(matches!(outcome(&absent), check::Outcome::Skipped(_)));
+        let skipped = |why| outcome(&Outcome::Skipped { why, reason: String::new() });
+        assert_eq!(skipped(Skip::Privilege), check::Outcome::Failed(String::new()));
+        assert_eq!(skipped(Skip::Extension), check::Outcome::Failed(String::new()));
+        assert_eq!(skipped(Skip::Nothing), check::Outcome::Skipped(String::new()));
     }
 }

@@ -236,7 +236,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::agent::{Outcome, Report, ServerReport};
+    use crate::agent::{Outcome, Report, ServerReport, Skip};
     use crate::metric::Snapshot;
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
         reading.reports.push(Report {
             server: None,
             collector: "<u>".to_owned(),
-            outcome: Outcome::Skipped("<s>".to_owned()),
+            outcome: Outcome::Skipped { why: Skip::Nothing, reason: "<s>".to_owned() },
             duration: Duration::ZERO,
             age: Duration::ZERO,
         });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::slot::{Outcome, Run, Slot};
+use super::slot::{Outcome, Run, Skip, Slot};
 use super::watched::SLOW_RESULT_AGE;
 use crate::collect::CollectError;
 use crate::collect::host::{COLLECTORS, Roots};
@@ -70,7 +70,9 @@ impl Host {
                 families: families.into_iter().map(Arc::new).collect(),
                 ..Run::without_families(started, 0, Outcome::Ok)
             },
-            Err(CollectError::Skipped(reason)) => Run::without_families(started, 0, Outcome::Skipped(reason)),
+            Err(CollectError::Skipped(reason)) => {
+                Run::without_families(started, 0, Outcome::Skipped { why: Skip::Nothing, reason })
+            }
             Err(error) => {
                 let class = if matches!(error, CollectError::Read { .. }) { "read" } else { "parse" };
                 Run::without_families(started, 0, Outcome::Failed { class, reason: error.to_string() })

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{debug, info, warn};
 
-use super::slot::{Outcome, Run, Slot};
+use super::slot::{Outcome, Run, Skip, Slot};
 use super::watched::{Condition, Facts, Shared, plan};
 use crate::catalog::{Definition, Version};
 use crate::collect::sql::families_of;
@@ -38,7 +38,8 @@ const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 /// backends that are still busy with what we gave up.
 const PAUSE_AFTER_LOSS: Duration = Duration::from_secs(30);
 
-const PROBE: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, e.extname, e.extversion, \
+const PROBE: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, \
+     pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all, e.extname, e.extversion, \
      pg_catalog.quote_ident(n.nspname) AS schema FROM (SELECT 1) AS one \
      LEFT JOIN pg_catalog.pg_extension e ON true LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
 
@@ -114,7 +115,7 @@ impl Lane {
         let run = match condition {
             Condition::Up(facts) => match plan(definition, &facts) {
                 Ok(sql) => self.run(slot, definition, &sql, epoch).await,
-                Err(reason) => Run::without_families(Instant::now(), epoch, Outcome::Skipped(reason)),
+                Err(skipped) => Run::without_families(Instant::now(), epoch, skipped),
             },
             Condition::Down { class, reason } => {
                 let reason = format!("{}: {reason}", class.as_str());
@@ -236,9 +237,10 @@ fn facts_of(version: u32, rows: &RowSet) -> Option<Facts> {
         let found = facts.get_or_insert_with(|| Facts {
             version,
             in_recovery: rows.value(row, 0) == Some("t"),
+            sees_all: rows.value(row, 1) == Some("t"),
             extensions: HashMap::new(),
         });
-        if let (Some(name), Some(version), Some(schema)) = (rows.value(row, 1), rows.value(row, 2), rows.value(row, 3))
+        if let (Some(name), Some(version), Some(schema)) = (rows.value(row, 2), rows.value(row, 3), rows.value(row, 4))
         {
             // An extension may call its versions as it likes; one without numbers has no definition of ours.
             let version = version.parse().unwrap_or(Version { major: 0, minor: 0 });
@@ -260,7 +262,7 @@ fn class_of(failure: &QueryFailure) -> FailureClass {
 
 fn outcome_of(failure: &QueryFailure) -> Outcome {
     match class_of(failure) {
-        FailureClass::Permission => Outcome::no_privilege(failure),
+        FailureClass::Permission => Outcome::Skipped { why: Skip::Privilege, reason: failure.to_string() },
         class => Outcome::Failed { class: class.as_str(), reason: failure.to_string() },
     }
 }
@@ -292,7 +294,7 @@ fn log_outcome(server: &str, collector: &str, before: Option<&Outcome>, now: &Ou
             warn!(server, collector, class, reason, "collector failed");
         }
         Outcome::Ok if failed(before) => info!(server, collector, "collector recovered"),
-        Outcome::Skipped(reason) => debug!(server, collector, reason, "collector skipped"),
+        Outcome::Skipped { reason, .. } => debug!(server, collector, reason, "collector skipped"),
         _ => {}
     }
 }

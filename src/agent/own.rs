@@ -66,7 +66,7 @@ impl Runs {
                 self.table.set(self.success, 0.0);
                 self.add_reason(report, class);
             }
-            Outcome::Skipped(reason) => self.add_reason(report, reason),
+            Outcome::Skipped { reason, .. } => self.add_reason(report, reason),
         }
         if let Some(run) = run {
             self.table.set(self.duration, report.duration.as_secs_f64());

@@ -1,6 +1,5 @@
 //! One collector of one server (or of the host) with its latest run, which all readers share.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +13,13 @@ use crate::metric::Family;
 pub enum Outcome {
     /// It gave what there is.
     Ok,
-    /// It did not apply here: another version, role or platform, nothing to see, no privilege to look.
-    Skipped(String),
+    /// It gave nothing, as was to be expected here.
+    Skipped {
+        /// What kind of reason.
+        why: Skip,
+        /// The reason.
+        reason: String,
+    },
     /// It should have given something and did not.
     Failed {
         /// What kind of failure, one word of a small set.
@@ -25,25 +29,23 @@ pub enum Outcome {
     },
 }
 
-/// Begins the reason of a skip for want of a privilege.
-const NO_PRIVILEGE: &str = "no privilege: ";
+/// Why a collector is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// There is nothing of its kind here: another role or version, no such hardware.
+    Nothing,
+    /// There may be something to see, and the server does not let us look.
+    Privilege,
+    /// There may be something to see, but not without an extension that is missing.
+    Extension,
+}
 
 impl Outcome {
-    /// The server does not let us look.
-    pub fn no_privilege(reason: impl Display) -> Self {
-        Self::Skipped(format!("{NO_PRIVILEGE}{reason}"))
-    }
-
-    /// Whether there may be something to see that the server does not let us look at.
-    pub fn lacks_privilege(&self) -> bool {
-        matches!(self, Self::Skipped(reason) if reason.starts_with(NO_PRIVILEGE))
-    }
-
     /// One word, for labels.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Skipped(_) => "skipped",
+            Self::Skipped { .. } => "skipped",
             Self::Failed { .. } => "failed",
         }
     }
@@ -52,7 +54,7 @@ impl Outcome {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Ok => None,
-            Self::Skipped(reason) | Self::Failed { reason, .. } => Some(reason),
+            Self::Skipped { reason, .. } | Self::Failed { reason, .. } => Some(reason),
         }
     }
 }
@@ -94,6 +96,8 @@ pub(super) struct Slot {
 
 /// A failure is asked again after this time, however long a good result may be kept.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// What the server refused to show is asked again after this time.
+const RETRY_UNPRIVILEGED: Duration = Duration::from_secs(600);
 
 impl Slot {
     pub(super) fn new(fresh_for: Duration) -> Self {
@@ -113,8 +117,10 @@ impl Slot {
         let run = latest.as_ref()?;
         let fresh_for = match run.outcome {
             Outcome::Ok => self.fresh_for,
+            // Each try is an ERROR in the server's log. A GRANT of `pg_monitor` begins an epoch, so it is seen at once.
+            Outcome::Skipped { why: Skip::Privilege, .. } => RETRY_UNPRIVILEGED,
             // A promotion or a new extension makes it apply, and looking costs nothing.
-            Outcome::Skipped(_) => Duration::ZERO,
+            Outcome::Skipped { .. } => Duration::ZERO,
             Outcome::Failed { .. } => self.fresh_for.min(RETRY_AFTER),
         };
         let fresh = run.finished >= asked || run.started + fresh_for > asked;
@@ -192,7 +198,7 @@ mod tests {
         slot.publish(run(start, 1, Outcome::Failed { class: "x", reason: String::new() }));
         assert!(slot.fresh(start + Duration::from_secs(29), 1).is_some());
         assert!(slot.fresh(start + Duration::from_secs(31), 1).is_none());
-        slot.publish(run(start, 1, Outcome::Skipped("x".to_owned())));
+        slot.publish(run(start, 1, Outcome::Skipped { why: Skip::Nothing, reason: String::new() }));
         assert!(slot.fresh(start + Duration::from_millis(1), 1).is_none());
         assert!(slot.fresh(start, 1).is_some());
     }

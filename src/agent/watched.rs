@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout_at;
 
 use super::lane::{Ask, Lane};
-use super::slot::{Outcome, Run, Slot};
+use super::slot::{Outcome, Run, Skip, Slot};
 use crate::catalog::{Catalog, Definition, Role, Version};
 use crate::server::{ConnectOptions, FailureClass, Server};
 
@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) version: u32,
     /// `pg_is_in_recovery()`, read anew by every probe.
     pub(super) in_recovery: bool,
+    /// Whether our role has the privileges of `pg_read_all_stats`, without which views hide what is not our own.
+    pub(super) sees_all: bool,
     /// Version and quoted schema of each extension in the database we are connected to.
     pub(super) extensions: HashMap<String, (Version, String)>,
 }
@@ -89,23 +91,31 @@ impl Shared {
 }
 
 /// The statement to run, or why there is none.
-pub(super) fn plan(definition: &Definition, facts: &Facts) -> Result<String, String> {
+pub(super) fn plan(definition: &Definition, facts: &Facts) -> Result<String, Outcome> {
+    let skipped = |why, reason| Err(Outcome::Skipped { why, reason });
     match (definition.role, facts.in_recovery) {
-        (Role::Primary, true) => return Err("runs on a primary only".to_owned()),
-        (Role::Standby, false) => return Err("runs on a standby only".to_owned()),
+        (Role::Primary, true) => return skipped(Skip::Nothing, "runs on a primary only".to_owned()),
+        (Role::Standby, false) => return skipped(Skip::Nothing, "runs on a standby only".to_owned()),
         _ => {}
+    }
+    if definition.sees_all && !facts.sees_all {
+        let reason = "hidden from our role, needs: GRANT pg_monitor or pg_read_all_stats".to_owned();
+        return skipped(Skip::Privilege, reason);
     }
     let (version, schema) = match &definition.extension {
         None => (Version::of_server(facts.version), None),
         Some(name) => match facts.extensions.get(name) {
-            None => return Err(format!("extension {name} is not installed in the database we connect to")),
+            None => {
+                let reason = format!("extension {name} is not installed in the database we connect to");
+                return skipped(Skip::Extension, reason);
+            }
             Some((version, schema)) => (*version, Some(schema)),
         },
     };
     let Some(query) = definition.query_for(version) else {
         let of = definition.extension.as_deref().unwrap_or("PostgreSQL");
         let first = definition.queries.first().map(|query| query.since.to_string()).unwrap_or_default();
-        return Err(format!("needs {of} {first}, this is {version}"));
+        return skipped(Skip::Nothing, format!("needs {of} {first}, this is {version}"));
     };
     Ok(schema.map_or_else(|| query.sql.clone(), |schema| query.sql.replace("{schema}", schema)))
 }

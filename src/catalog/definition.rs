@@ -25,6 +25,9 @@ pub struct Definition {
     pub help: String,
     /// Where the query runs.
     pub scope: Scope,
+    /// Whether the answer is only true for a role that has the privileges of `pg_read_all_stats`: views such as
+    /// `pg_stat_activity` blank what belongs to others instead of refusing.
+    pub sees_all: bool,
     /// The role in which the query runs.
     pub role: Role,
     /// The extension that the query needs; `since` then counts its versions.
@@ -124,6 +127,7 @@ impl Definition {
             help: spec.help.clone(),
             scope: spec.scope,
             role: spec.role,
+            sees_all: spec.sees_all,
             extension: extension(&spec)?,
             fresh_for: spec.fresh_for.map_or(FRESH_FOR, |Span(span)| span),
             timeout: timeout(&spec)?,

@@ -17,6 +17,8 @@ pub(super) struct FileSpec {
     pub(super) scope: Scope,
     #[serde(default)]
     pub(super) role: Role,
+    #[serde(default)]
+    pub(super) sees_all: bool,
     pub(super) extension: Option<Spanned<String>>,
     pub(super) fresh_for: Option<Span>,
     pub(super) timeout: Option<Spanned<Span>>,

@@ -12,6 +12,8 @@ mod cluster;
 mod deadline;
 /// The demo, and that nothing of it is left.
 mod demo;
+/// Clusters that are found: they appear, go, and are forgotten when somebody says so.
+mod discovery;
 /// What the sinks write, read by the parsers that users have.
 mod exposition;
 /// What every major is shown to have, in one file per major.
@@ -24,6 +26,8 @@ mod lifecycle;
 mod majors;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
+/// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.
+mod privilege;
 /// The agent as its users run it: the binary, read over HTTP.
 mod program;
 /// A Prometheus that scrapes the agent.
