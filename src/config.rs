@@ -224,9 +224,13 @@ impl Loaded {
         ConfigError::Mistake { file: self.file.clone(), line, reason: reason.into() }
     }
 
+    /// Where a text stands in the file for the first time, for what the parser gives no place of.
+    pub fn place_of(&self, text: &str) -> usize {
+        self.text.find(text).unwrap_or_default()
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let config = &self.config;
-        let at = |key: &str| self.text.find(key).unwrap_or_default();
         let second = Duration::from_secs(1);
         for (key, Span(span)) in [
             ("[discovery]", config.discovery.interval),
@@ -234,7 +238,7 @@ impl Loaded {
             ("[graphite]", config.graphite.as_ref().map_or(Span(second), |graphite| graphite.interval)),
         ] {
             if span < second {
-                return Err(self.mistake(at(key), format!("expected an interval of 1s or more in {key}")));
+                return Err(self.mistake(self.place_of(key), format!("expected an interval of 1s or more in {key}")));
             }
         }
         for server in &config.server {
