@@ -10,6 +10,9 @@ use crate::check::Verdict;
 use crate::judge::Overrides;
 use crate::sink::nagios;
 
+/// What a busy host may take from a deadline to the verdict.
+const LEAST_MARGIN: Duration = Duration::from_millis(500);
+
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let (text, code) = match sources::runtime() {
         Ok(runtime) => runtime.block_on(async {
@@ -53,7 +56,9 @@ async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8
     let plan = sources::plan_for_check(args)?;
     let overrides = Overrides { warning: args.warning.clone(), critical: args.critical.clone() };
     let judge = plan.start(&Arc::default(), None);
-    let verdict = judge.check_now(&args.name, &overrides, limit.mul_f32(0.9)).await?;
+    // What is left is for the answer: a server that never answers is to be told of before the time is over.
+    let deadline = limit.saturating_sub(LEAST_MARGIN.max(limit / 10));
+    let verdict = judge.check_now(&args.name, &overrides, deadline).await?;
     Ok((nagios::write(&verdict), verdict.status.exit_code()))
 }
 

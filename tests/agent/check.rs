@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgvitals::agent::Ledger;
 use pgvitals::catalog::Catalog;
@@ -50,7 +51,7 @@ async fn the_exit_code_and_the_line_say_the_same() {
         ("replication-lag -w 10s", 0, "PGVITALS REPLICATION-LAG OK: no standby is connected", ""),
         ("slots", 0, "PGVITALS SLOTS OK: no replication slot is lost", ""),
         ("archiver", 0, "PGVITALS ARCHIVER OK: this server does not archive", ""),
-        ("dirty -w 0.5kB -c 1PB", 1, "PGVITALS DIRTY WARNING: ", ";512;1125899906842624"),
+        ("dirty -w @0:1PB -c 0:2PB", 1, "PGVITALS DIRTY WARNING: ", ";@1125899906842624;2251799813685248"),
         // Rates without an agent: two readings, a moment apart.
         ("disk-util -w 999%", 0, "PGVITALS DISK-UTIL OK: ", ""),
         ("checkpoints-requested -w 100% -c 100%", 0, "PGVITALS CHECKPOINTS-REQUESTED OK: ", ""),
@@ -95,6 +96,8 @@ async fn a_server_that_never_answers_is_given_up_within_the_limit() {
         let arguments = ["check", name, "-H", "127.0.0.1", "-p", &port, "-U", ROLE, "--timeout", "2"];
         assert_says(&arguments, &pgvitals(&arguments).await, code, begin, "");
     }
+    let arguments = ["check", "online", "--agent", &format!("http://127.0.0.1:{port}"), "--timeout", "1"];
+    assert_says(&arguments, &pgvitals(&arguments).await, 3, "PGVITALS ONLINE UNKNOWN: no answer within 1 s", "");
 }
 
 #[tokio::test]
@@ -152,6 +155,37 @@ async fn what_is_no_agent_of_ours_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_standby_that_falls_behind_says_why() {
+    let primary = server().await;
+    let standby = primary.standby("standby").await.unwrap();
+    standby.sql("postgres", "SELECT pg_wal_replay_pause()").await.unwrap();
+    primary.sql("postgres", "CREATE TABLE later (id int)").await.unwrap();
+    let (folder, port) = (standby.socket_dir().display().to_string(), standby.port().to_string());
+    let arguments = ["check", "replication-lag", "-c", "1us", "-H", &folder, "-p", &port, "-U", ROLE, "-d", "postgres"];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let Ended { code, stdout, .. } = pgvitals(&arguments).await;
+        let line = stdout.lines().next().unwrap_or_default();
+        if code == 2 && line.contains(" behind; replay is paused |") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{code}: {stdout}");
+    }
+    standby.sql("postgres", "SELECT pg_wal_replay_resume()").await.unwrap();
+    drop(primary);
+    loop {
+        let Ended { code, stdout, .. } =
+            pgvitals(&arguments[..2].iter().chain(&arguments[4..]).copied().collect::<Vec<_>>()).await;
+        if code == 2
+            && stdout.starts_with("PGVITALS REPLICATION-LAG CRITICAL: this standby is cut off: it receives nothing")
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline + Duration::from_secs(30), "{code}: {stdout}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_answers_as_the_server_does() {
     let cluster = server().await;
     let servers = Servers::Named(vec![("main".to_owned(), options(&cluster))]);
@@ -177,9 +211,9 @@ async fn an_agent_answers_as_the_server_does() {
 
 /// A configuration whose host is this folder's, without servers.
 fn on_host(root: &Path, folder: &Path) -> String {
-    let (proc, sys) = (root.join("proc"), root.join("sys"));
     let file = folder.join("pgvitals.toml");
-    let text = format!("[discovery]\nenabled = false\n[host]\nproc = {proc:?}\nsys = {sys:?}\n");
+    let root = root.display();
+    let text = format!("[discovery]\nenabled = false\n[host]\nproc = '{root}/proc'\nsys = '{root}/sys'\n");
     std::fs::write(&file, text).unwrap();
     file.display().to_string()
 }
