@@ -7,9 +7,9 @@ mod definition;
 mod format;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
-use std::{fs, io};
 
 use include_dir::{Dir, include_dir};
 
@@ -18,6 +18,7 @@ pub use format::{Role, Scope, Version};
 
 use crate::check::{self, Check};
 use crate::collect::host;
+use crate::source::{Source, SourceError};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
 
@@ -39,42 +40,13 @@ pub enum Provider<'a> {
     Agent,
 }
 
-/// Why the catalog cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// A definition is wrong.
-    #[error("{}:{line}: {reason}", file.display())]
-    Definition {
-        /// The file; `checks/NAME.toml` for a built-in one.
-        file: PathBuf,
-        /// Its line, from 1.
-        line: usize,
-        /// What was expected.
-        reason: String,
-    },
-    /// The folder or one of its files cannot be read.
-    #[error("read {}: {source}", path.display())]
-    Read {
-        /// The folder or file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// A file of definitions, not yet understood.
-struct Source {
-    file: PathBuf,
-    text: String,
-}
-
 impl Catalog {
     /// The built-in definitions alone.
     ///
     /// # Errors
     ///
     /// A built-in definition is wrong, which the tests exclude.
-    pub fn built_in() -> Result<Self, CatalogError> {
+    pub fn built_in() -> Result<Self, SourceError> {
         Self::from_sources(&built_in_sources())
     }
 
@@ -83,22 +55,22 @@ impl Catalog {
     /// # Errors
     ///
     /// The folder cannot be read, or a definition is wrong: the first mistake found.
-    pub fn load(folder: &Path) -> Result<Self, CatalogError> {
+    pub fn load(folder: &Path) -> Result<Self, SourceError> {
         let mut sources = built_in_sources();
-        let read = |path: &Path, source| CatalogError::Read { path: path.to_owned(), source };
-        for entry in fs::read_dir(folder).map_err(|error| read(folder, error))? {
-            let file = entry.map_err(|error| read(folder, error))?.path();
+        let unreadable = |source| SourceError::Read { path: folder.to_owned(), source };
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.path();
             let Some(name) = definition_name(&file) else { continue };
-            let text = fs::read_to_string(&file).map_err(|error| read(&file, error))?;
-            sources.insert(name, Source { file, text });
+            sources.insert(name, Source::read(&file)?);
         }
         Self::from_sources(&sources)
     }
 
-    fn from_sources(sources: &BTreeMap<String, Source>) -> Result<Self, CatalogError> {
+    fn from_sources(sources: &BTreeMap<String, Source>) -> Result<Self, SourceError> {
         let mut definitions = Vec::with_capacity(sources.len());
         for (name, source) in sources {
-            let definition = Definition::parse(name, &source.text).map_err(|mistake| source.error(&mistake))?;
+            let definition = Definition::parse(name, &source.text)
+                .map_err(|mistake| source.mistake(mistake.at.start, mistake.reason))?;
             definitions.push(Arc::new(definition));
         }
         refuse_duplicates(&definitions, sources)?;
@@ -151,17 +123,9 @@ impl Catalog {
     }
 }
 
-impl Source {
-    fn error(&self, mistake: &Mistake) -> CatalogError {
-        let line = 1 + self.text.bytes().take(mistake.at.start).filter(|&byte| byte == b'\n').count();
-        CatalogError::Definition { file: self.file.clone(), line, reason: mistake.reason.clone() }
-    }
-
-    /// A mistake that shows only beside other files; it is looked for in the text by what it names.
-    fn error_at(&self, sought: &str, reason: String) -> CatalogError {
-        let start = self.text.find(sought).unwrap_or_default();
-        self.error(&Mistake { at: start..start, reason })
-    }
+/// A mistake that shows only beside other files; it is looked for in the text by what it names.
+fn mistake_at(source: &Source, sought: &str, reason: String) -> SourceError {
+    source.mistake(source.text.find(sought).unwrap_or_default(), reason)
 }
 
 fn built_in_sources() -> BTreeMap<String, Source> {
@@ -182,7 +146,7 @@ fn definition_name(file: &Path) -> Option<String> {
     (toml && !name.starts_with('.')).then(|| name.to_owned())
 }
 
-fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), CatalogError> {
+fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
     let mut known: BTreeMap<&str, &str> = BTreeMap::new();
     for definition in definitions {
         for metric in &definition.metrics {
@@ -190,7 +154,7 @@ fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String,
             let other = known.insert(name, &definition.name);
             if let (Some(other), Some(source)) = (other, sources.get(&definition.name)) {
                 let reason = format!("metric `{name}` is defined in {other}.toml already");
-                return Err(source.error_at(&format!("\"{name}\""), reason));
+                return Err(mistake_at(source, &format!("\"{name}\""), reason));
             }
         }
     }
@@ -200,13 +164,13 @@ fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String,
 fn refuse_unknown_metrics(
     definitions: &[Arc<Definition>],
     sources: &BTreeMap<String, Source>,
-) -> Result<(), CatalogError> {
+) -> Result<(), SourceError> {
     for definition in definitions {
         for rule in &definition.rules {
             let unknown = rule.expression().metrics().into_iter().find(|name| provider(definitions, name).is_none());
             if let (Some(name), Some(source)) = (unknown, sources.get(&definition.name)) {
                 let reason = format!("rule `{}` uses the metric `{name}`, which nothing provides", rule.name());
-                return Err(source.error_at(name, reason));
+                return Err(mistake_at(source, name, reason));
             }
         }
     }

@@ -1,14 +1,16 @@
 //! The configuration file: one TOML file, refused with file and line where it is wrong.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::collect::host::Roots;
+use crate::server::DiscoveryRoots;
+use crate::source::{Source, SourceError};
 use crate::unit::Span;
 
 /// Where the configuration is looked for when nobody says where.
@@ -64,6 +66,8 @@ pub struct Discovery {
     pub user: Option<String>,
     /// The database to connect to.
     pub database: String,
+    /// Where Debian keeps the configuration of clusters; what else listens is found in `host.proc`.
+    pub folder: PathBuf,
 }
 
 /// Where the host's facts are read.
@@ -131,7 +135,8 @@ impl Default for Config {
 impl Default for Discovery {
     fn default() -> Self {
         let interval = Span(Duration::from_secs(30));
-        Self { enabled: true, interval, user: None, database: "postgres".to_owned() }
+        let DiscoveryRoots { etc_postgresql: folder, .. } = DiscoveryRoots::default();
+        Self { enabled: true, interval, user: None, database: "postgres".to_owned(), folder }
     }
 }
 
@@ -160,36 +165,12 @@ fn graphite_queue() -> usize {
     100_000
 }
 
-/// Why the configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file is wrong.
-    #[error("{}:{line}: {reason}", file.display())]
-    Mistake {
-        /// The file.
-        file: PathBuf,
-        /// Its line, from 1.
-        line: usize,
-        /// What was expected.
-        reason: String,
-    },
-    /// The file cannot be read.
-    #[error("read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 /// A configuration and the text it was read from, for messages that name a line.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    file: PathBuf,
-    text: String,
+    source: Source,
 }
 
 impl Loaded {
@@ -198,38 +179,34 @@ impl Loaded {
     /// # Errors
     ///
     /// The file cannot be read, or the first mistake in it.
-    pub fn read(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let path = file.unwrap_or(Path::new(USUAL_FILE));
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, text),
-            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+    pub fn read(file: Option<&Path>) -> Result<Self, SourceError> {
+        match Source::read(file.unwrap_or(Path::new(USUAL_FILE))) {
+            Ok(source) => Self::parse(source),
+            Err(SourceError::Read { source, .. }) if file.is_none() && source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            Err(error) => Err(error),
         }
     }
 
-    fn parse(file: &Path, text: String) -> Result<Self, ConfigError> {
-        let mut loaded = Self { config: Config::default(), file: file.to_owned(), text };
-        loaded.config = toml::from_str(&loaded.text).map_err(|error: toml::de::Error| {
-            let start = error.span().unwrap_or_default().start;
-            // The parser quotes the line it is at; a password may stand there.
-            loaded.mistake(start, error.message().lines().next().unwrap_or_default())
-        })?;
+    fn parse(source: Source) -> Result<Self, SourceError> {
+        let config = toml::from_str(&source.text).map_err(|error| source.toml_mistake(&error))?;
+        let loaded = Self { config, source };
         loaded.check()?;
         Ok(loaded)
     }
 
     /// An error about a place in the file.
-    pub fn mistake(&self, at: usize, reason: impl Into<String>) -> ConfigError {
-        let line = 1 + self.text.bytes().take(at).filter(|&byte| byte == b'\n').count();
-        ConfigError::Mistake { file: self.file.clone(), line, reason: reason.into() }
+    pub fn mistake(&self, at: usize, reason: impl Into<String>) -> SourceError {
+        self.source.mistake(at, reason)
     }
 
     /// Where a text stands in the file for the first time, for what the parser gives no place of.
     pub fn place_of(&self, text: &str) -> usize {
-        self.text.find(text).unwrap_or_default()
+        self.source.text.find(text).unwrap_or_default()
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), SourceError> {
         let config = &self.config;
         let second = Duration::from_secs(1);
         for (key, Span(span)) in [
@@ -256,7 +233,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let loaded = Loaded::parse(Path::new("pgvitals.toml"), text.to_owned());
+        let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned() });
         loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
     }
 

@@ -31,35 +31,33 @@ pub fn run(time: Option<Duration>, listen: Option<&str>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         // Before the first process is started, so that a signal during the set-up cleans up too.
-        let mut end = Box::pin(end(time)?);
+        let mut end = Box::pin(end()?);
         let demo = tokio::select! {
             demo = Demo::start(listen, |step| println!("{step}")) => demo?,
             () = &mut end => return Ok(()),
         };
         println!("{}", demo.instructions());
-        end.await;
+        // Counted from here: on a slow machine the set-up takes longer than somebody wants to look.
+        match time {
+            Some(time) => drop(tokio::time::timeout(time, end).await),
+            None => end.await,
+        }
         println!("stopping, removing the clusters");
         demo.stop().await;
         Ok(())
     })
 }
 
-fn end(time: Option<Duration>) -> anyhow::Result<impl Future<Output = ()>> {
+/// Ready when somebody wants it to end.
+fn end() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     Ok(async move {
-        let expired = async {
-            match time {
-                Some(time) => tokio::time::sleep(time).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
-            () = expired => {}
         }
     })
 }
@@ -112,7 +110,7 @@ impl Demo {
         let me = std::env::current_exe().map_or_else(|_| "pgvitals".to_owned(), |path| path.display().to_string());
         format!(
             "\nThe agent watches both servers:\n  {url}/          servers and checks\n  {url}/metrics   for Prometheus\n  {url}/checks    verdicts as JSON\n\n\
-             Three things to try:\n  1. who blocks whom:   {me} check blocked --agent {url}\n  \
+             Three things to try:\n  1. who blocks whom:   {me} check blocked -w 1s --agent {url}\n  \
              2. a stopped replay:  {psql}\n     and then:          {me} check replication-lag -w 1MB --agent {url}\n  \
              3. a failover:        {promote}\n     and then:          curl -s {url}/metrics | grep ^pg_replication_is_replica\n\n\
              Ctrl-C ends it and removes everything.",

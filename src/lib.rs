@@ -15,7 +15,7 @@
 //! - [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
 //! - [`cli`] the command line
 //!
-//! Beside them stand [`mod@unit`], quantities as people write them, and [`demo`], throw-away clusters to look at and to
+//! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, and [`demo`], throw-away clusters to look at and to
 //! test against.
 
 pub mod agent;
@@ -32,5 +32,6 @@ pub mod push;
 pub mod serve;
 pub mod server;
 pub mod sink;
+pub mod source;
 pub mod unit;
 pub mod web;

@@ -9,12 +9,13 @@ use toml::Spanned;
 use tracing::warn;
 
 use crate::agent::{Agent, Ledger};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::Catalog;
 use crate::check::{Check, Limits};
 use crate::collect::host::Roots;
-use crate::config::{Config, ConfigError, Loaded, ServerConfig, USUAL_CHECKS};
+use crate::config::{Config, Loaded, ServerConfig, USUAL_CHECKS};
 use crate::judge::{Judge, Overrides};
 use crate::server::{ConnectOptions, DiscoveryRoots, DsnError, Environment, Host, Keywords, Password, discover};
+use crate::source::SourceError;
 
 /// A configuration that was understood to the end.
 #[derive(Debug)]
@@ -41,12 +42,9 @@ pub enum Servers {
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The file cannot be read or is wrong.
+    /// The configuration or a definition cannot be read or is wrong.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A definition is wrong.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Source(#[from] SourceError),
     /// A connection string of the command line or the environment is wrong.
     #[error("{origin}: {source}")]
     Dsn {
@@ -111,7 +109,8 @@ impl Plan {
             let _ = keywords.set(keyword, value);
         }
         let mut servers = Vec::new();
-        for found in discover(&DiscoveryRoots::default()) {
+        let etc_postgresql = self.config.discovery.folder.clone();
+        for found in discover(&DiscoveryRoots { etc_postgresql, proc: self.config.host.proc.clone() }) {
             match found.options_with(keywords.clone(), &self.environment) {
                 Ok(options) => servers.push((found.name, options)),
                 Err(error) => warn!(server = found.name, %error, "cluster found, but not how to connect to it"),
@@ -145,7 +144,7 @@ pub fn name_of(options: &ConnectOptions) -> String {
 /// # Errors
 ///
 /// The folder cannot be read or holds a wrong definition.
-pub fn load_catalog(folder: Option<&Path>) -> Result<Catalog, CatalogError> {
+pub fn load_catalog(folder: Option<&Path>) -> Result<Catalog, SourceError> {
     match folder {
         Some(folder) => Catalog::load(folder),
         None if Path::new(USUAL_CHECKS).is_dir() => Catalog::load(Path::new(USUAL_CHECKS)),
@@ -153,7 +152,7 @@ pub fn load_catalog(folder: Option<&Path>) -> Result<Catalog, CatalogError> {
     }
 }
 
-fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Limits>, ConfigError> {
+fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Limits>, SourceError> {
     let mut all = BTreeMap::new();
     for (name, written) in &loaded.config.check {
         let check = catalog.check(name).ok_or_else(|| {
@@ -212,7 +211,7 @@ fn configured(
     loaded: &Loaded,
     written: &ServerConfig,
     environment: &Environment,
-) -> Result<(String, ConnectOptions), ConfigError> {
+) -> Result<(String, ConnectOptions), SourceError> {
     let mistake = |error: DsnError| loaded.mistake(written.dsn.span().start, error.to_string());
     let mut options = ConnectOptions::parse(written.dsn.get_ref(), environment).map_err(mistake)?;
     let file = written.password_file.clone().map(Password::File);

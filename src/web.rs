@@ -65,10 +65,23 @@ async fn name_server(mut response: Response) -> Response {
     response
 }
 
-async fn metrics(State(judge): State<Judges>, headers: HeaderMap) -> Response {
+/// `collect[]=NAME`, as often as one likes, chooses collectors, as `postgres_exporter` and `node_exporter` have it.
+async fn metrics(
+    State(judge): State<Judges>,
+    Query(parameters): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
     let judge = Arc::clone(&judge.borrow());
-    let reading = judge.agent().read(&Want { deadline: scrape_deadline(&headers), ..Want::default() }).await;
-    let mut text = String::with_capacity(128 * reading.snapshot.len());
+    let mut want = Want { deadline: scrape_deadline(&headers), ..Want::default() };
+    for (name, value) in parameters {
+        if name != "collect[]" || !judge.agent().catalog().collectors().any(|collector| collector == value) {
+            let refusal = format!("expected collect[]= with the name of a collector, got {name}={value}\n");
+            return (StatusCode::BAD_REQUEST, refusal).into_response();
+        }
+        want.collectors.get_or_insert_default().insert(value);
+    }
+    let reading = judge.agent().read(&want).await;
+    let mut text = String::with_capacity(96 * reading.snapshot.len());
     let content_type = if wants_openmetrics(&headers) {
         openmetrics::encode(&reading.snapshot, &mut text);
         openmetrics::CONTENT_TYPE

@@ -30,6 +30,8 @@ pub(super) enum Ask {
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time to open a connection; the DSN may say less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
+const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// A backend's caches grow with what it saw, so connections are not kept for ever.
 const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 /// After a query that could not be stopped, the slow lane opens no connection for this long: the budget of two counts
@@ -88,12 +90,14 @@ impl Lane {
 
     async fn ask_facts(&mut self) -> Result<Facts, (FailureClass, String)> {
         let was_open = self.session.is_some();
+        // That of the collectors which follow: setting another one each time would double the probe's round trips.
+        let statement_timeout = little_less_than(FAST_LIMIT);
         self.connect().await.map_err(|failure| (failure.class, failure.message))?;
-        let answer = match self.query(PROBE, PROBE_TIMEOUT).await {
+        let answer = match self.query(PROBE, statement_timeout, PROBE_TIMEOUT).await {
             // The server was restarted since we last asked: that is no outage if it takes a new connection.
             Err(QueryFailure::Lost { .. }) if was_open => {
                 self.connect().await.map_err(|failure| (failure.class, failure.message))?;
-                self.query(PROBE, PROBE_TIMEOUT).await
+                self.query(PROBE, statement_timeout, PROBE_TIMEOUT).await
             }
             answer => answer,
         };
@@ -140,10 +144,12 @@ impl Lane {
             return Run::without_families(Instant::now(), epoch, outcome);
         }
         let started = Instant::now();
-        let answer = self.query(sql, definition.timeout).await;
+        let limit = if self.slow { definition.timeout } else { definition.timeout.min(FAST_LIMIT) };
+        let answer = self.query(sql, little_less_than(limit), limit).await;
         let took = started.elapsed();
         let overran = matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
-        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout / 2)) != slot.is_slow() {
+        if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout.min(FAST_LIMIT) / 2)) != slot.is_slow()
+        {
             info!(
                 server = self.shared.server.name(),
                 collector = definition.name,
@@ -185,11 +191,15 @@ impl Lane {
         Ok(())
     }
 
-    /// Runs a statement that the server ends a little before we would give it up.
-    async fn query(&mut self, sql: &str, timeout: Duration) -> Result<RowSet, QueryFailure> {
+    /// Runs a statement that the server ends after `statement_timeout`, and we give up after `timeout`.
+    async fn query(
+        &mut self,
+        sql: &str,
+        statement_timeout: Duration,
+        timeout: Duration,
+    ) -> Result<RowSet, QueryFailure> {
         let Some(session) = &mut self.session else { return Err(no_connection()) };
-        let margin = (timeout / 10).min(Duration::from_millis(200));
-        let answer = session.query(sql, timeout.saturating_sub(margin), timeout).await;
+        let answer = session.query(sql, statement_timeout, timeout).await;
         if session.is_closed() {
             self.session = None;
             self.lost = Some(Instant::now());
@@ -209,6 +219,11 @@ impl Lane {
             count.store(u64::from(open), Ordering::Relaxed);
         }
     }
+}
+
+/// The server should end a query by itself before we give it up, which costs the connection.
+fn little_less_than(timeout: Duration) -> Duration {
+    timeout.saturating_sub((timeout / 10).min(Duration::from_millis(200)))
 }
 
 fn no_connection() -> QueryFailure {

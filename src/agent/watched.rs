@@ -141,11 +141,12 @@ impl Watched {
         if hangs {
             return;
         }
-        self.wait(&self.shared.probe, asked, deadline, || self.send(&self.fast, Ask::Probe)).await;
-        if !matches!(self.shared.state().1, Condition::Up(_)) {
+        let probed = || self.shared.probe.fresh(asked, self.shared.state().0).is_some();
+        wait(&self.shared.probe, deadline, probed, || self.send(&self.fast, Ask::Probe)).await;
+        let (epoch, condition) = self.shared.state();
+        if !matches!(condition, Condition::Up(_)) {
             return;
         }
-        let epoch = self.shared.state().0;
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
         let chosen: Vec<_> = chosen.filter(|(_, (_, definition))| wanted(&definition.name)).collect();
         for &(at, (slot, _)) in &chosen {
@@ -154,9 +155,11 @@ impl Watched {
             }
         }
         for &(at, (slot, _)) in &chosen {
-            if !slot.is_slow() {
-                self.wait(slot, asked, deadline, || self.ask(at, slot)).await;
-            }
+            let settled = || {
+                let (epoch, condition) = self.shared.state();
+                slot.is_slow() || slot.fresh(asked, epoch).is_some() || matches!(condition, Condition::Down { .. })
+            };
+            wait(slot, deadline, settled, || self.ask(at, slot)).await;
         }
     }
 
@@ -169,21 +172,17 @@ impl Watched {
         // A lane ends only when this server is dropped, so nobody is left to miss the answer.
         let _ = lane.send(ask);
     }
+}
 
-    async fn wait(&self, slot: &Slot, asked: Instant, deadline: Instant, again: impl Fn()) {
-        let mut runs = slot.subscribe();
-        loop {
-            let (epoch, condition) = self.shared.state();
-            let probe = std::ptr::eq(slot, &raw const self.shared.probe);
-            if slot.fresh(asked, epoch).is_some() || (!probe && matches!(condition, Condition::Down { .. })) {
-                return;
-            }
-            if slot.claim() {
-                again();
-            }
-            if timeout_at(deadline.into(), runs.changed()).await.is_err() {
-                return;
-            }
+/// Waits until a slot is settled, asking again when it ran without that, or until the deadline.
+async fn wait(slot: &Slot, deadline: Instant, settled: impl Fn() -> bool, again: impl Fn()) {
+    let mut runs = slot.subscribe();
+    while !settled() {
+        if slot.claim() {
+            again();
+        }
+        if timeout_at(deadline.into(), runs.changed()).await.is_err() {
+            return;
         }
     }
 }

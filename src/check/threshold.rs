@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use crate::unit::{Quantity, Unit, UnitError, percent};
+use crate::unit::{Quantity, Unit, UnitError, format_value, percent};
 
 /// A range, and whether a value outside of it or inside of it is a problem.
 ///
@@ -89,6 +89,11 @@ impl Threshold {
     /// The range as bare numbers of base units, or of per cent for a ratio: what perfdata carries.
     pub fn to_perfdata(&self, unit: Unit) -> String {
         self.write(|end| (if unit == Unit::Ratio { percent(end) } else { end }).to_string())
+    }
+
+    /// The range with units, for people.
+    pub fn to_text(&self, unit: Unit) -> String {
+        self.write(|end| format_value(unit, end))
     }
 
     /// How far a value is towards the problem: the larger, the worse. Comparable only under the same threshold.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::{Format, OnceArgs, sources};
-use crate::agent::Want;
+use crate::agent::{Outcome, Want};
 use crate::sink::{graphite, json, openmetrics, prometheus};
 
 pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
@@ -30,9 +30,19 @@ pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
     }
     // A reader such as `head` that closes early has what it wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
+    for server in &reading.servers {
+        if let Err((class, reason)) = &server.state {
+            eprintln!("pgvitals: {} is down, {class}: {reason}", server.name);
+        }
+    }
     for report in &reading.reports {
-        if let crate::agent::Outcome::Failed { reason, .. } = &report.outcome {
-            eprintln!("pgvitals: {} of {}: {reason}", report.collector, report.server.as_deref().unwrap_or("the host"));
+        match &report.outcome {
+            Outcome::Failed { class: "server_down", .. } => {}
+            Outcome::Failed { reason, .. } => {
+                let place = report.server.as_deref().unwrap_or("the host");
+                eprintln!("pgvitals: {} of {place}: {reason}", report.collector);
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -9,7 +9,6 @@ use crate::catalog::{Catalog, Definition, Role, Version};
 use crate::check::{Check, Limits, Rule, Threshold};
 use crate::collect::host::COLLECTORS;
 use crate::plan::Servers;
-use crate::unit::Unit;
 
 pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
     let catalog = sources::load_catalog(args.config.as_deref())?;
@@ -96,19 +95,8 @@ fn thresholds(check: &Check) -> String {
 
 fn limits(rule: &Rule) -> String {
     let Limits { warning, critical } = rule.limits();
-    let range = |limit: Option<Threshold>| {
-        limit.map_or_else(|| "none".to_owned(), |limit| limit.to_perfdata(rule.unit()) + perfdata_unit(rule.unit()))
-    };
+    let range = |limit: Option<Threshold>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_text(rule.unit()));
     format!("{}, warning {}, critical {}", rule.expression(), range(warning), range(critical))
-}
-
-fn perfdata_unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Count => "",
-        Unit::Bytes => "B",
-        Unit::Seconds => "s",
-        Unit::Ratio => "%",
-    }
 }
 
 /// A reader such as `head` that closes early has what it wanted.

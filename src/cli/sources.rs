@@ -1,5 +1,6 @@
 //! What the commands have in common: the plan, the runtime, the log.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -48,5 +49,6 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Sends the log to stderr; `RUST_LOG` chooses another level than `info`.
 pub(super) fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

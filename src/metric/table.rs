@@ -1,7 +1,9 @@
 //! Filling families row by row.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use super::{Family, Kind, Merge, Metric, Rows};
 
@@ -23,7 +25,9 @@ use super::{Family, Kind, Merge, Metric, Rows};
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Rows,
-    known: HashMap<Box<[Box<str>]>, u32>,
+    /// Rows by the hash of their values, which are not stored twice.
+    known: HashTable<u32>,
+    hasher: RandomState,
     current: u32,
     columns: Vec<Filling>,
 }
@@ -62,12 +66,15 @@ impl Table {
     pub fn row<S: AsRef<str>>(&mut self, values: &[S]) {
         let mut values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
         values.resize(self.rows.names.len(), "");
-        let key = values.iter().map(|&value| Box::from(value)).collect();
-        let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        self.current = *self.known.entry(key).or_insert_with(|| {
-            self.rows.push(&values);
-            next
-        });
+        let hash = self.hasher.hash_one(values.as_slice());
+        if let Some(&row) = self.known.find(hash, |&row| self.rows.values(row).eq(values.iter().copied())) {
+            self.current = row;
+            return;
+        }
+        self.current = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        self.rows.push(&values);
+        let Self { known, rows, hasher, current, .. } = self;
+        known.insert_unique(hash, *current, |&row| hasher.hash_one(rows.values(row).collect::<Vec<_>>().as_slice()));
     }
 
     /// Sets a value in the current row.

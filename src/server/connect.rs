@@ -157,40 +157,48 @@ async fn with_modes(
         };
         Ok(Route { address: address.clone(), encryption: Some(Encryption { connect, name, optional }) })
     };
-    let may_help =
-        |failure: &ConnectFailure| failure.class == FailureClass::Tls || failure.sqlstate.as_deref() == Some("28000");
     let joined = |first: ConnectFailure, second: ConnectFailure| ConnectFailure {
         message: format!("{}; {}", first.message, second.message),
         ..second
     };
+    let refused_by_rule = |failure: &ConnectFailure| failure.sqlstate.as_deref() == Some("28000");
     match (&address, options.tls.mode) {
-        (Address::Socket(_), _) | (_, SslMode::Disable) => authenticate(options, host, plain).await,
-        (_, SslMode::Allow) => match authenticate(options, host, plain).await {
-            Err(first) if may_help(&first) => {
-                authenticate(options, host, encrypted(false)?).await.map_err(|second| joined(first, second))
+        (Address::Socket(_), _) | (_, SslMode::Disable) => log_in(options, host, &plain, plain.open().await?).await,
+        (_, SslMode::Allow) => match log_in(options, host, &plain, plain.open().await?).await {
+            Err(first) if refused_by_rule(&first) => {
+                let route = encrypted(false)?;
+                let second = async { log_in(options, host, &route, route.open().await?).await };
+                second.await.map_err(|second| joined(first, second))
             }
             outcome => outcome,
         },
         (_, SslMode::Prefer) => {
-            let first = match encrypted(true) {
-                Ok(route) => authenticate(options, host, route).await,
-                Err(failure) => Err(failure),
+            let first = async {
+                let route = encrypted(true).map_err(|failure| (true, failure))?;
+                let wire = route.open().await.map_err(|failure| (failure.class == FailureClass::Tls, failure))?;
+                let encrypted = wire.is_encrypted();
+                let outcome = log_in(options, host, &route, wire).await;
+                outcome.map_err(|failure| {
+                    (encrypted && (failure.class == FailureClass::Tls || refused_by_rule(&failure)), failure)
+                })
             };
-            match first {
-                Err(first) if may_help(&first) => {
-                    authenticate(options, host, plain).await.map_err(|second| joined(first, second))
+            match first.await {
+                Ok(link) => Ok(link),
+                Err((true, first)) => {
+                    let second = async { log_in(options, host, &plain, plain.open().await?).await };
+                    second.await.map_err(|second| joined(first, second))
                 }
-                outcome => outcome,
+                Err((false, failure)) => Err(failure),
             }
         }
         (_, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => {
-            authenticate(options, host, encrypted(false)?).await
+            let route = encrypted(false)?;
+            log_in(options, host, &route, route.open().await?).await
         }
     }
 }
 
-async fn authenticate(options: &ConnectOptions, host: &Host, route: Route) -> Result<Link, ConnectFailure> {
-    let wire = route.open().await?;
+async fn log_in(options: &ConnectOptions, host: &Host, route: &Route, wire: Wire) -> Result<Link, ConnectFailure> {
     let mut config = Config::new();
     config.user(&options.user).dbname(&options.database);
     if let Some(password) = password::find(options, host).await? {
@@ -209,7 +217,7 @@ async fn authenticate(options: &ConnectOptions, host: &Host, route: Route) -> Re
     }
     let process_id = wire.process_id();
     match config.connect_raw(wire, Established).await {
-        Ok((client, connection)) => Ok(Link { client, connection, route, process_id }),
+        Ok((client, connection)) => Ok(Link { client, connection, route: route.clone(), process_id }),
         Err(error) => Err(ConnectFailure::of_driver("log in", &error)),
     }
 }

@@ -2,7 +2,7 @@
 
 mod debian;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ fn distinct(sockets: Vec<Socket>) -> Vec<Socket> {
 
 /// The TCP ports of running postmasters that belong to no Debian cluster, in order.
 fn postmaster_ports(proc: &Path, clusters: &[debian::Cluster]) -> Vec<u16> {
-    let mut ports = BTreeMap::new();
+    let mut ports = BTreeSet::new();
     for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
         let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
         if !is_process {
@@ -141,10 +141,10 @@ fn postmaster_ports(proc: &Path, clusters: &[debian::Cluster]) -> Vec<u16> {
             continue;
         }
         if let Some(port) = port_of(&words).or_else(|| port_of_pid_file(directory)) {
-            ports.insert(port, ());
+            ports.insert(port);
         }
     }
-    ports.into_keys().collect()
+    ports.into_iter().collect()
 }
 
 /// The data directory of a postmaster. Its children have put a title in place of the command line.
@@ -193,6 +193,7 @@ fn port_of_pid_file(directory: &Path) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -233,7 +234,7 @@ mod tests {
             fs::write(&path, "").unwrap();
             set_touched(&path, touched);
             let path = path.display();
-            table.push_str(&format!("0000000000000000: 00000002 00000000 00010000 0001 {state} 1234 {path}\n"));
+            writeln!(table, "0000000000000000: 00000002 00000000 00010000 0001 {state} 1234 {path}").unwrap();
         };
         listen(&run, 5432, 10, "01");
         // Red Hat's server in two directories, and another one that happens to have the same port.

@@ -10,7 +10,9 @@ use super::options::ConnectOptions;
 use super::password::Password;
 
 /// The environment variables, looked up through a function so that nothing depends on the process' own.
-pub struct Environment(Box<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Environment(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// libpq's variables and the keywords they stand for.
 const VARIABLES: &[(&str, &str)] = &[

@@ -34,6 +34,22 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// All of them, for a metric that has a series for each.
+    pub const ALL: [Self; 12] = [
+        Self::Refused,
+        Self::Timeout,
+        Self::Authentication,
+        Self::NoPgHbaEntry,
+        Self::TooManyConnections,
+        Self::StartingUp,
+        Self::ShuttingDown,
+        Self::Tls,
+        Self::UnknownDatabase,
+        Self::Unreachable,
+        Self::Permission,
+        Self::Other,
+    ];
+
     /// The label value.
     pub fn as_str(self) -> &'static str {
         match self {

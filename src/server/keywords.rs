@@ -129,7 +129,7 @@ impl Keywords {
         };
         match meaning {
             Use::Read => _ = self.0.insert(known, value.to_owned()),
-            Use::Ignored => tracing::debug!(keyword, "connection keyword has no effect"),
+            Use::Ignored => tracing::info!(keyword, "connection keyword has no effect here"),
             Use::Refused(harmless, _) if harmless.contains(&value) => {}
             Use::Refused(_, reason) => return Err(DsnError::Refused { keyword: known, reason }),
         }

@@ -1,26 +1,24 @@
 //! An open connection that cannot do harm: bounded, read-only, cancelled when it takes too long.
 
-use std::fmt::Write as _;
-use std::future::poll_fn;
+mod asking;
+
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_core::Stream as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::{CancelToken, Client, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Client};
 
 use super::connect::{self, Link, Route};
 use super::failure::{ConnectFailure, FailureClass, QueryFailure};
 use super::options::{ConnectOptions, Host, TargetSession};
-use super::rows::{LARGEST, RowSet};
+use super::rows::RowSet;
 use super::tls::TlsCache;
+use asking::{Reading, Setting, Settings, ask, select};
 
 /// How long a query that missed its deadline may take to be cancelled.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
-const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// Until the first query says its own.
 const FIRST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,26 +45,8 @@ pub struct Session {
     route: Route,
     settings: Settings,
     opened: Instant,
-    version: u32,
     in_recovery: bool,
     state: State,
-}
-
-/// What is set in the session, or has to be set for each query.
-struct Settings {
-    statement_timeout: Duration,
-    how: Setting,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Setting {
-    /// By `SET`, once.
-    Session,
-    /// By `SET LOCAL`, in a transaction for each query: behind a pooler the next transaction may have another server
-    /// connection, and this one may go to an application, which would find it read-only.
-    Transaction,
-    /// Not at all: `PgBouncer`'s console.
-    Nothing,
 }
 
 struct Facts {
@@ -136,9 +116,8 @@ impl Session {
             (if failure.class.may_differ_on_another_host() { Next::Host } else { Next::Stop }, failure)
         })?;
         let claimed = link.process_id();
-        let ascii = link.connection.parameter("server_encoding") == Some("SQL_ASCII");
         let mut session = Self::new(link, Setting::Session);
-        let prepared = match timeout_at(deadline, session.prepare(claimed, ascii, target)).await {
+        let prepared = match timeout_at(deadline, session.prepare(claimed, target)).await {
             Ok(outcome) => outcome,
             Err(_) => Err((Next::Host, ConnectFailure::timeout("prepare the session", deadline - started))),
         };
@@ -152,6 +131,7 @@ impl Session {
 
     fn new(link: Link, how: Setting) -> Self {
         let Link { client, connection, route, .. } = link;
+        let ascii = connection.parameter("server_encoding") == Some("SQL_ASCII");
         let driver = tokio::spawn(async move {
             // The end of the connection is reported to whoever asks the next question.
             let _ = connection.await;
@@ -160,20 +140,14 @@ impl Session {
             client,
             driver,
             route,
-            settings: Settings { statement_timeout: FIRST_STATEMENT_TIMEOUT, how },
+            settings: Settings { statement_timeout: FIRST_STATEMENT_TIMEOUT, version: 0, ascii, how },
             opened: Instant::now(),
-            version: 0,
             in_recovery: false,
             state: State::Idle,
         }
     }
 
-    async fn prepare(
-        &mut self,
-        claimed: i32,
-        ascii: bool,
-        target: TargetSession,
-    ) -> Result<(), (Next, ConnectFailure)> {
+    async fn prepare(&mut self, claimed: i32, target: TargetSession) -> Result<(), (Next, ConnectFailure)> {
         let failure = |error| (Next::Stop, ConnectFailure::of_driver("prepare the session", &error));
         self.state = State::Busy;
         let answer = select(&self.client, FACTS).await.map_err(|error| match error {
@@ -186,15 +160,10 @@ impl Session {
             let message = "the server is not of the kind that target_session_attrs asks for";
             return Err((Next::Host, ConnectFailure::new(FailureClass::Other, message)));
         }
-        self.version = facts.version;
+        self.settings.version = facts.version;
         self.in_recovery = facts.in_recovery;
         if claimed == facts.process_id {
-            let mut settings = set("SET", self.settings.statement_timeout, facts.version);
-            if ascii {
-                // With UTF8 the server would refuse to send what is not UTF-8, and with it the whole answer.
-                settings.push_str("; SET client_encoding = SQL_ASCII");
-            }
-            self.client.batch_execute(&settings).await.map_err(failure)?;
+            self.client.batch_execute(&self.settings.batch("SET")).await.map_err(failure)?;
         } else {
             self.settings.how = Setting::Transaction;
         }
@@ -219,7 +188,7 @@ impl Session {
         }
         let token = self.client.cancel_token();
         self.state = State::Busy;
-        let mut asking = pin!(ask(&self.client, &mut self.settings, self.version, sql, statement_timeout));
+        let mut asking = pin!(ask(&self.client, &mut self.settings, sql, statement_timeout));
         let outcome = if let Ok(outcome) = timeout(deadline, asking.as_mut()).await {
             outcome
         } else {
@@ -245,7 +214,7 @@ impl Session {
 
     /// `server_version_num`, such as 150006; 0 on a console.
     pub fn version(&self) -> u32 {
-        self.version
+        self.settings.version
     }
 
     /// Whether the server was in recovery when the session was opened.
@@ -271,7 +240,10 @@ impl Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("version", &self.version).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("version", &self.settings.version)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -327,88 +299,4 @@ impl Facts {
             TargetSession::Standby => self.in_recovery,
         }
     }
-}
-
-/// The settings as one batch, each by `verb`.
-fn set(verb: &str, statement_timeout: Duration, version: u32) -> String {
-    let mut batch = format!(
-        "{verb} application_name = 'pgvitals'; {verb} statement_timeout = {}; {verb} lock_timeout = {}; \
-         {verb} idle_in_transaction_session_timeout = {}; {verb} default_transaction_read_only = on; \
-         {verb} search_path = pg_catalog",
-        milliseconds(statement_timeout),
-        milliseconds(LOCK_TIMEOUT),
-        milliseconds(IDLE_IN_TRANSACTION),
-    );
-    if version >= 110_000 {
-        let _ = write!(batch, "; {verb} jit = off");
-    }
-    batch
-}
-
-/// Never 0, which would mean no limit.
-fn milliseconds(time: Duration) -> i32 {
-    i32::try_from(time.as_millis()).unwrap_or(i32::MAX).max(1)
-}
-
-async fn ask(
-    client: &Client,
-    settings: &mut Settings,
-    version: u32,
-    sql: &str,
-    statement_timeout: Duration,
-) -> Result<RowSet, QueryFailure> {
-    let failure = |error| QueryFailure::of_driver(&error, statement_timeout);
-    match settings.how {
-        Setting::Session if settings.statement_timeout != statement_timeout => {
-            // In a message of its own: up to PostgreSQL 12 a new limit does not count for the rest of its message.
-            let set = format!("SET statement_timeout = {}", milliseconds(statement_timeout));
-            client.batch_execute(&set).await.map_err(failure)?;
-            settings.statement_timeout = statement_timeout;
-        }
-        Setting::Transaction => {
-            let begin = format!("BEGIN READ ONLY; {}", set("SET LOCAL", statement_timeout, version));
-            client.batch_execute(&begin).await.map_err(failure)?;
-        }
-        Setting::Session | Setting::Nothing => {}
-    }
-    let answer = select(client, sql).await.map_err(|error| match error {
-        Reading::Driver(error) => failure(error),
-        Reading::TooLarge => QueryFailure::TooLarge(LARGEST),
-    });
-    if settings.how == Setting::Transaction && !matches!(answer, Err(QueryFailure::TooLarge(_))) {
-        client.batch_execute("ROLLBACK").await.map_err(failure)?;
-    }
-    answer
-}
-
-enum Reading {
-    Driver(tokio_postgres::Error),
-    TooLarge,
-}
-
-impl From<tokio_postgres::Error> for Reading {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
-async fn select(client: &Client, sql: &str) -> Result<RowSet, Reading> {
-    let mut messages = pin!(client.simple_query_raw(sql).await?);
-    let mut rows = RowSet::default();
-    while let Some(message) = poll_fn(|cx| messages.as_mut().poll_next(cx)).await {
-        match message? {
-            SimpleQueryMessage::RowDescription(columns) => {
-                rows = RowSet::new(columns.iter().map(|column| column.name().to_owned()).collect());
-            }
-            SimpleQueryMessage::Row(row) => {
-                for column in 0..row.len() {
-                    if !rows.push(row.try_get(column)?) {
-                        return Err(Reading::TooLarge);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(rows)
 }

@@ -279,6 +279,7 @@ fn common_name_fits(certificate: &CertificateDer<'_>, server_name: &ServerName<'
     names.filter(|name| matches!(name.value.tag(), Tag::Utf8String | Tag::PrintableString)).any(|name| {
         let Ok(name) = std::str::from_utf8(name.value.value()) else { return false };
         match (name.strip_prefix("*."), host.split_once('.')) {
+            (Some(_), _) if matches!(server_name, ServerName::IpAddress(_)) => false,
             (Some(domain), Some((label, rest))) => !label.is_empty() && domain.eq_ignore_ascii_case(rest),
             _ => name.eq_ignore_ascii_case(&host),
         }

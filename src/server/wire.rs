@@ -207,7 +207,7 @@ mod tests {
             }
             drop(server);
         };
-        let (_, read) = tokio::join!(feed, wire.read_to_end(&mut out));
+        let ((), read) = tokio::join!(feed, wire.read_to_end(&mut out));
         read.unwrap();
         out
     }

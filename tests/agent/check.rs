@@ -1,21 +1,16 @@
 //! `pgvitals check` as Nagios runs it: one line on stdout, and exit code 0, 1, 2 or 3.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgvitals::agent::Ledger;
-use pgvitals::catalog::Catalog;
-use pgvitals::config::Config;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
-use pgvitals::plan::{Plan, Servers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::sync::mpsc;
 
 use crate::command::{Ended, pgvitals, run};
-use crate::pair::{ROLE, options, prepare};
+use crate::pair::{ROLE, prepare};
+use crate::program::{Program, watching};
 
 async fn server() -> Cluster {
     let cluster = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
@@ -188,15 +183,10 @@ async fn a_standby_that_falls_behind_says_why() {
 #[tokio::test]
 async fn an_agent_answers_as_the_server_does() {
     let cluster = server().await;
-    let servers = Servers::Named(vec![("main".to_owned(), options(&cluster))]);
-    let plan = Plan::new(Config::default(), Arc::new(Catalog::built_in().unwrap()), servers);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let agent = format!("http://{}", listener.local_addr().unwrap());
-    let (_reloads, plans) = mpsc::channel(1);
-    let ledger = Arc::<Ledger>::default();
-    let serving = tokio::spawn(pgvitals::serve::run(listener, plan, ledger, plans, std::future::pending()));
+    let program = Program::start(&watching(&[&cluster]));
+    let agent = format!("http://{}", program.address());
     for (arguments, code, begin, part) in [
-        ("online", 0, "PGVITALS ONLINE OK: main answers | online=1;;1:", ""),
+        ("online", 0, "PGVITALS ONLINE OK: primary answers | online=1;;1:", ""),
         ("connections -w 0%", 1, "PGVITALS CONNECTIONS WARNING: ", "%;0;95"),
         ("connections -c @~:100%", 2, "PGVITALS CONNECTIONS CRITICAL: ", "%;80;@~:100"),
         ("connections -c 5min", 3, "PGVITALS CONNECTIONS UNKNOWN: ", "expected a ratio"),
@@ -206,7 +196,6 @@ async fn an_agent_answers_as_the_server_does() {
         let arguments: Vec<&str> = ["check"].into_iter().chain(arguments.split_whitespace()).chain(agent).collect();
         assert_says(&arguments, &pgvitals(&arguments).await, code, begin, part);
     }
-    serving.abort();
 }
 
 /// A configuration whose host is this folder's, without servers.

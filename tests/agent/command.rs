@@ -1,4 +1,4 @@
-//! The binary, run as its users do.
+//! The binary's commands, run to their end.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-/// The binary under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pgvitals");
+use crate::program::BINARY;
 
 /// What a program said, and how it ended.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(crate) async fn pgvitals(arguments: &[&str]) -> Ended {
 
 /// The same in a folder.
 pub(crate) async fn pgvitals_in(folder: &Path, arguments: &[&str]) -> Ended {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(BINARY);
     command.args(arguments).current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin");
     run(command).await
 }

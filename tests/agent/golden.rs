@@ -1,6 +1,6 @@
 //! What every major is shown to have: names, types, labels and HELP, in one file per major.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,11 @@ use pgvitals::metric::{Kind, Metric, Snapshot};
 use crate::majors;
 use crate::pair::Pair;
 
-/// A snapshot without what differs from run to run: one line per set of label names.
-fn exposition(snapshot: &Snapshot) -> String {
-    let mut text = String::new();
+/// Per metric: its HELP and TYPE, and the sets of label names that its samples have.
+type Shapes = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// Adds what a snapshot shows, without what differs from run to run.
+fn add_shapes(snapshot: &Snapshot, shapes: &mut Shapes) {
     for group in snapshot.groups().filter(|group| !group.metric().name.starts_with("process_")) {
         let Metric { name, help, kind } = group.metric();
         let kind = match kind {
@@ -21,13 +23,20 @@ fn exposition(snapshot: &Snapshot) -> String {
             Kind::Gauge => "gauge",
             Kind::Unknown => "untyped",
         };
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        let shapes: BTreeSet<String> = group
-            .samples()
-            .map(|sample| sample.labels().map(|(label, _)| label).collect::<Vec<_>>().join(","))
-            .collect();
-        for shape in shapes {
-            let _ = writeln!(text, "{name}{{{shape}}}");
+        let head = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let (_, labels) = shapes.entry(name.clone()).or_insert((head, BTreeSet::new()));
+        labels.extend(
+            group.samples().map(|sample| sample.labels().map(|(label, _)| label).collect::<Vec<_>>().join(",")),
+        );
+    }
+}
+
+fn text_of(shapes: &Shapes) -> String {
+    let mut text = String::new();
+    for (name, (head, labels)) in shapes {
+        text += head;
+        for labels in labels {
+            let _ = writeln!(text, "{name}{{{labels}}}");
         }
     }
     text
@@ -80,17 +89,19 @@ async fn every_major_shows_what_its_golden_file_says() {
         let names = [format!("pg{}.txt", binaries.major), format!("pg{}-standby.txt", binaries.major)];
         for (cluster, name) in [&pair.primary, &pair.standby].into_iter().zip(names) {
             let agent = crate::pair::agent(&[cluster]);
-            // Some facts need a moment: a first archived segment, a standby's first reply. What is written as golden is
-            // what there is once nothing has come for a while.
+            // Facts such as a measured lag come and go, so a few readings are put together: as many as it takes to see
+            // all that is golden, or, to write that, as many as bring nothing new for a while.
             let golden = std::fs::read_to_string(golden_folder().join(&name)).unwrap_or_default();
-            let mut latest = (String::new(), 0);
-            let settled = |reading: &Reading| {
-                let text = exposition(&of_server(reading));
-                latest = if text == latest.0 { (text, latest.1 + 1) } else { (text, 0) };
-                if is_written_anew() { latest.1 == 30 } else { latest.0 == golden }
+            let (mut shapes, mut text, mut same) = (Shapes::new(), String::new(), 0);
+            let is_complete = |reading: &Reading| {
+                add_shapes(&of_server(reading), &mut shapes);
+                let now = text_of(&shapes);
+                same = if now == text { same + 1 } else { 0 };
+                text = now;
+                if is_written_anew() { same == 30 } else { text == golden }
             };
-            let reading = crate::pair::read_until(&agent, settled).await;
-            compare(&name, &exposition(&of_server(&reading)));
+            crate::pair::read_until(&agent, is_complete).await;
+            compare(&name, &text);
         }
     })
     .await;

@@ -2,18 +2,30 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
 
+/// A carbon-cache, which Graphite's points go to.
+mod carbon;
 /// Every definition on every major, on a primary and on a standby.
 mod catalog;
 /// `pgvitals check` as Nagios runs it.
 mod check;
 /// The clusters that everything else here is tested on.
 mod cluster;
-/// The binary, run as its users do.
+/// The binary's commands, run to their end.
 mod command;
 /// The configuration file: what is taken, what is refused and how, and the catalog that it asks for.
 mod config;
+/// Queries that do not end.
+mod deadline;
+/// The demo, and that nothing of it is left.
+mod demo;
+/// What the sinks write, read by the parsers that users have.
+mod exposition;
 /// What every major is shown to have, in one file per major.
 mod golden;
+/// Pushing to Graphite, through outages.
+mod graphite;
+/// Servers that stop, start, hang and fail over below a running agent.
+mod lifecycle;
 /// One test on every major, a few at a time.
 mod majors;
 /// The Nagios objects and NRPE commands in `nagios/`.
@@ -22,3 +34,9 @@ mod nagios_objects;
 mod nrpe;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
+/// The agent as its users run it: the binary, read over HTTP.
+mod program;
+/// A Prometheus that scrapes the agent.
+mod prometheus;
+/// Every page of the web server.
+mod web;

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,8 +10,9 @@ use std::time::{Duration, Instant};
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tokio::process::{Child, Command};
 
-use crate::command::{Ended, PROGRAM, pgvitals, run};
+use crate::command::{Ended, pgvitals, run};
 use crate::pair::{ROLE, prepare};
+use crate::program::{BINARY, free_port};
 
 /// An NRPE server in the foreground; killed when dropped.
 struct Nrpe {
@@ -66,10 +66,6 @@ impl Nrpe {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// The commands of the snippet with a program that nobody may run, each about this server.
 async fn commands(program: &Path, port: u16) -> String {
     let snippet = pgvitals(&["generate", "nrpe"]).await.stdout;
@@ -103,7 +99,7 @@ async fn a_monitoring_server_is_told_the_status_and_the_line() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("pgvitals");
-    fs::copy(PROGRAM, &program).unwrap();
+    fs::copy(BINARY, &program).unwrap();
     let nrpe = Nrpe::start(folder.path(), &commands(&program, cluster.port()).await).await;
     for (command, code, begin, part) in [
         ("check_pgvitals_online", 0, "PGVITALS ONLINE OK: ", " answers | online=1;;1:"),

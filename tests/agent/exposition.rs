@@ -1,15 +1,14 @@
 //! What the sinks write, read by the parsers that users have: promtool (Debian `prometheus`) and Python's
 //! `prometheus_client` (Debian `python3-prometheus-client`).
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use pgvitals::metric::{Family, Kind, Snapshot, Table};
 use pgvitals::push::PushStats;
 use pgvitals::sink::{json, openmetrics, prometheus};
+
+use crate::program::run;
 
 /// Prints every sample of the JSON, the text and the OpenMetrics form on a line, and fails unless they agree.
 const COMPARE: &str = r#"
@@ -36,18 +35,6 @@ for face, parse in (("text", text), ("openmetrics", openmetrics)):
     assert helps == sorted(f["help"] for f in facts.values()), (face, helps)
 print(len(expected))
 "#;
-
-fn run(program: &str, arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("start {program}: {error}"));
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
 
 fn add(snapshot: &mut Snapshot, families: Vec<Family>) {
     for family in families {

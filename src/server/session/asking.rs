@@ -1,0 +1,126 @@
+//! One question and its answer: the limits that go with it, and reading the rows.
+
+use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_core::Stream as _;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::server::failure::QueryFailure;
+use crate::server::rows::{LARGEST, RowSet};
+
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
+
+/// What is set in the session, or has to be set for each query.
+pub(super) struct Settings {
+    pub(super) statement_timeout: Duration,
+    /// `server_version_num`.
+    pub(super) version: u32,
+    /// The database has no encoding. With `client_encoding = UTF8` its server would refuse to send what is not UTF-8, and
+    /// with it the whole answer.
+    pub(super) ascii: bool,
+    pub(super) how: Setting,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setting {
+    /// By `SET`, once.
+    Session,
+    /// By `SET LOCAL`, in a transaction for each query: behind a pooler the next transaction may have another server
+    /// connection, and this one may go to an application, which would find it read-only.
+    Transaction,
+    /// Not at all: `PgBouncer`'s console.
+    Nothing,
+}
+
+impl Settings {
+    /// The settings as one batch, each by `verb`.
+    pub(super) fn batch(&self, verb: &str) -> String {
+        let mut batch = format!(
+            "{verb} application_name = 'pgvitals'; {verb} statement_timeout = {}; {verb} lock_timeout = {}; \
+         {verb} idle_in_transaction_session_timeout = {}; {verb} default_transaction_read_only = on; \
+         {verb} search_path = pg_catalog",
+            milliseconds(self.statement_timeout),
+            milliseconds(LOCK_TIMEOUT),
+            milliseconds(IDLE_IN_TRANSACTION),
+        );
+        if self.version >= 110_000 {
+            let _ = write!(batch, "; {verb} jit = off");
+        }
+        if self.ascii {
+            let _ = write!(batch, "; {verb} client_encoding = SQL_ASCII");
+        }
+        batch
+    }
+}
+
+/// Never 0, which would mean no limit.
+fn milliseconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX).max(1)
+}
+
+pub(super) async fn ask(
+    client: &Client,
+    settings: &mut Settings,
+    sql: &str,
+    statement_timeout: Duration,
+) -> Result<RowSet, QueryFailure> {
+    let failure = |error| QueryFailure::of_driver(&error, statement_timeout);
+    match settings.how {
+        Setting::Session if settings.statement_timeout != statement_timeout => {
+            // In a message of its own: up to PostgreSQL 12 a new limit does not count for the rest of its message.
+            let set = format!("SET statement_timeout = {}", milliseconds(statement_timeout));
+            client.batch_execute(&set).await.map_err(failure)?;
+            settings.statement_timeout = statement_timeout;
+        }
+        Setting::Transaction => {
+            settings.statement_timeout = statement_timeout;
+            let begin = format!("BEGIN READ ONLY; {}", settings.batch("SET LOCAL"));
+            client.batch_execute(&begin).await.map_err(failure)?;
+        }
+        Setting::Session | Setting::Nothing => {}
+    }
+    let answer = select(client, sql).await.map_err(|error| match error {
+        Reading::Driver(error) => failure(error),
+        Reading::TooLarge => QueryFailure::TooLarge(LARGEST),
+    });
+    if settings.how == Setting::Transaction && !matches!(answer, Err(QueryFailure::TooLarge(_))) {
+        client.batch_execute("ROLLBACK").await.map_err(failure)?;
+    }
+    answer
+}
+
+pub(super) enum Reading {
+    Driver(tokio_postgres::Error),
+    TooLarge,
+}
+
+impl From<tokio_postgres::Error> for Reading {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+pub(super) async fn select(client: &Client, sql: &str) -> Result<RowSet, Reading> {
+    let mut messages = pin!(client.simple_query_raw(sql).await?);
+    let mut rows = RowSet::default();
+    while let Some(message) = poll_fn(|cx| messages.as_mut().poll_next(cx)).await {
+        match message? {
+            SimpleQueryMessage::RowDescription(columns) => {
+                rows = RowSet::new(columns.iter().map(|column| column.name().to_owned()).collect());
+            }
+            SimpleQueryMessage::Row(row) => {
+                for column in 0..row.len() {
+                    if !rows.push(row.try_get(column)?) {
+                        return Err(Reading::TooLarge);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,78 @@
+//! A query that does not end harms no other, neither in the agent nor on the server.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
+
+use crate::majors;
+use crate::pair::{self, ROLE};
+use crate::program::{Program, label, watching};
+
+const ENDLESS: &str = r#"
+help = "A query that does not end"
+timeout = "1s"
+
+[[query]]
+since = 10
+sql = "SELECT 1 AS one FROM pg_catalog.pg_sleep(60)"
+
+[[metric]]
+name = "pg_endless"
+type = "gauge"
+column = "one"
+help = "Never seen"
+"#;
+
+/// How long the server has been at it, in seconds; none when it is not.
+async fn endless(server: &Cluster) -> Option<f64> {
+    let sql = "SELECT extract(epoch FROM clock_timestamp() - query_start) FROM pg_stat_activity
+                WHERE state = 'active' AND query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()";
+    server.sql("postgres", sql).await.unwrap().concat().pop().flatten().map(|age| age.parse().unwrap())
+}
+
+async fn check(binaries: Binaries) {
+    let primary = Cluster::start(&binaries, Settings::default()).await.unwrap();
+    pair::prepare(&primary).await;
+    let checks = tempfile::tempdir().unwrap();
+    fs::write(checks.path().join("endless.toml"), ENDLESS).unwrap();
+    let agent = Program::start(&format!("checks = {:?}\n{}", checks.path(), watching(&[&primary])));
+    let of_endless = [label(&primary), "collector=\"endless\"".to_owned()];
+    let of_endless = of_endless.each_ref().map(String::as_str);
+
+    let began = Instant::now();
+    let mut was_slow = false;
+    while began.elapsed() < Duration::from_secs(8) {
+        let facts = agent.facts();
+        assert_eq!(facts.values("pgvitals_collector_absent", &[&of_endless[..], &["timeout"]].concat()), [1.0]);
+        assert_eq!(facts.value("pgvitals_collector_success", &of_endless), Some(0.0));
+        let succeeded = facts.values("pgvitals_collector_success", &[&label(&primary)]);
+        assert_eq!(succeeded.iter().filter(|success| **success == 0.0).count(), 1, "{}", facts.text);
+        assert!(facts.names_of(&primary).len() > 100 && !facts.text.contains("\npg_endless"));
+        was_slow |= facts.value("pgvitals_connections", &["lane=\"slow\""]) == Some(1.0);
+
+        let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'");
+        let sessions = primary.sql("postgres", &sessions).await.unwrap().concat().pop().flatten().unwrap();
+        assert!(["1", "2"].contains(&&*sessions), "{sessions} sessions");
+        let age = endless(&primary).await;
+        assert!(age.is_none_or(|age| age < 2.0), "it has been running for {age:?} s");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert!(was_slow, "it was never asked on the slow lane");
+    assert!(agent.log().contains("lane changed server=\"primary\" collector=\"endless\" slow=true"), "{}", agent.log());
+    let failures = agent.facts().value("pgvitals_collector_failures_total", &of_endless);
+    assert!(failures.is_some_and(|failures| failures >= 2.0), "{failures:?}");
+
+    // Without readers nobody asks, and nothing of the last question is left.
+    drop(agent);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while endless(&primary).await.is_some() {
+        assert!(Instant::now() < deadline, "the query lives on without its agent");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_query_delays_nobody_and_is_gone_in_time() {
+    majors::on(majors::TWO, check).await;
+}
