@@ -260,4 +260,20 @@ mod tests {
         let error = parse("[[server]]\ndsn = \"password=canary\"\nx=1").unwrap_err();
         assert!(!error.contains("canary"), "{error}");
     }
+
+    #[test]
+    fn the_example_file_is_valid_as_it_is_and_with_all_that_is_commented_out() {
+        let example = include_str!("../docs/pgvitals.toml");
+        let as_it_is = parse(example).unwrap();
+        assert_eq!(format!("{as_it_is:?}"), format!("{:?}", Config::default()));
+        let is_key = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_setting =
+            |text: &&str| text.starts_with('[') || text.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+        let open = |line| str::strip_prefix(line, "# ").filter(is_setting).unwrap_or(line);
+        let opened = example.lines().map(open).collect::<Vec<_>>().join("\n");
+        let config = parse(&opened).unwrap();
+        assert!(config.checks.is_some() && config.graphite.is_some() && config.discovery.user.is_some());
+        assert_eq!((config.server.len(), config.check.len()), (1, 2));
+        assert!(config.server.iter().all(|server| server.password_command.is_some()));
+    }
 }

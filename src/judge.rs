@@ -172,7 +172,22 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
 fn outcome(outcome: &Outcome) -> check::Outcome {
     match outcome {
         Outcome::Ok => check::Outcome::Ran,
+        // What we may not look at is not known to be well.
+        Outcome::Skipped(reason) if outcome.lacks_privilege() => check::Outcome::Failed(reason.clone()),
         Outcome::Skipped(reason) => check::Outcome::Skipped(reason.clone()),
         Outcome::Failed { reason, .. } => check::Outcome::Failed(reason.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_may_not_look_at_is_not_taken_for_well() {
+        let refused = Outcome::no_privilege("permission denied for function pg_ls_waldir");
+        assert!(matches!(outcome(&refused), check::Outcome::Failed(reason) if reason.contains("pg_ls_waldir")));
+        let absent = Outcome::Skipped("runs on a standby only".to_owned());
+        assert!(matches!(outcome(&absent), check::Outcome::Skipped(_)));
     }
 }

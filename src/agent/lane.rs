@@ -260,7 +260,7 @@ fn class_of(failure: &QueryFailure) -> FailureClass {
 
 fn outcome_of(failure: &QueryFailure) -> Outcome {
     match class_of(failure) {
-        FailureClass::Permission => Outcome::Skipped(format!("no privilege: {failure}")),
+        FailureClass::Permission => Outcome::no_privilege(failure),
         class => Outcome::Failed { class: class.as_str(), reason: failure.to_string() },
     }
 }

@@ -1,5 +1,6 @@
 //! One collector of one server (or of the host) with its latest run, which all readers share.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,7 +25,20 @@ pub enum Outcome {
     },
 }
 
+/// Begins the reason of a skip for want of a privilege.
+const NO_PRIVILEGE: &str = "no privilege: ";
+
 impl Outcome {
+    /// The server does not let us look.
+    pub fn no_privilege(reason: impl Display) -> Self {
+        Self::Skipped(format!("{NO_PRIVILEGE}{reason}"))
+    }
+
+    /// Whether there may be something to see that the server does not let us look at.
+    pub fn lacks_privilege(&self) -> bool {
+        matches!(self, Self::Skipped(reason) if reason.starts_with(NO_PRIVILEGE))
+    }
+
     /// One word, for labels.
     pub fn word(&self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ async fn check(binaries: Binaries) {
     pair::prepare(&primary).await;
     let checks = tempfile::tempdir().unwrap();
     fs::write(checks.path().join("endless.toml"), ENDLESS).unwrap();
-    let agent = Program::start(&format!("checks = {:?}\n{}", checks.path(), watching(&[&primary])));
+    let agent = Program::start(&format!("checks = '{}'\n{}", checks.path().display(), watching(&[&primary])));
     let of_endless = [label(&primary), "collector=\"endless\"".to_owned()];
     let of_endless = of_endless.each_ref().map(String::as_str);
 

@@ -165,9 +165,9 @@ impl Facts {
     /// The names of the facts that came from a server: all with its label but those about the agent itself.
     pub(crate) fn names_of(&self, server: &Cluster) -> Vec<&str> {
         let label = label(server);
-        let mut names: Vec<&str> = self.text.lines().filter(|line| line.contains(&label)).collect();
-        names.iter_mut().for_each(|line| *line = line.split(['{', ' ']).next().unwrap());
-        names.retain(|name| !name.starts_with("pgvitals_"));
+        let of_server = self.text.lines().filter(|line| line.contains(&label));
+        let names = of_server.map(|line| line.split(['{', ' ']).next().unwrap());
+        let mut names: Vec<&str> = names.filter(|name| !name.starts_with("pgvitals_")).collect();
         names.dedup();
         names
     }

@@ -78,7 +78,7 @@ fn number(value: &Value) -> f64 {
 }
 
 fn escape(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"))
 }
 
 fn pgbench(server: &Cluster, arguments: &[&str]) -> String {
@@ -123,7 +123,7 @@ async fn prometheus_counts_the_transactions_that_pgbench_made() {
         let (first, last) = (&samples[0], samples.last().unwrap());
         // From the first sample to the last, so that nothing is extrapolated.
         let (start, end) = (first[0].as_f64().unwrap(), last[0].as_f64().unwrap());
-        let window = ((end - start) * 1000.0).round() as u64 + 1;
+        let window = ((end - start) * 1000.0).round() + 1.0;
         let at = format!("query?time={end}&query={}", escape(&format!("increase({commits}[{window}ms])")));
         increase = number(&prometheus.api(&at)["result"][0]["value"][1]);
         assert!((increase - (number(&last[1]) - number(&first[1]))).abs() < 0.01 * count);
