@@ -105,7 +105,7 @@ impl Check {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
     use std::time::SystemTime;
 

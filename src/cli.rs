@@ -3,6 +3,7 @@
 
 mod ask;
 mod check;
+mod generate;
 mod once;
 mod serve;
 mod show;
@@ -41,6 +42,8 @@ enum Command {
     List(CatalogArgs),
     /// Print a definition or a check
     Show(ShowArgs),
+    /// Print configuration for other programs, made from the checks in force
+    Generate(GenerateArgs),
     /// Check the configuration and every definition, and exit
     Validate(CatalogArgs),
     /// Start a throw-away primary and standby with load, and an agent that watches them
@@ -145,6 +148,23 @@ struct ShowArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+struct GenerateArgs {
+    #[command(flatten)]
+    catalog: CatalogArgs,
+    /// What to print
+    #[arg(value_enum)]
+    objects: Objects,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Objects {
+    /// Commands, a hostgroup and one service per check for Nagios, Icinga 1 and Naemon
+    Nagios,
+    /// One command per check for NRPE
+    Nrpe,
+}
+
+#[derive(Clone, Debug, Args)]
 struct DemoArgs {
     /// End by itself after this time, such as 60s
     #[arg(long = "for", value_name = "TIME")]
@@ -169,14 +189,46 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => return check::run(&args),
         Command::List(args) => show::list(&args),
         Command::Show(args) => show::show(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Validate(args) => show::validate(&args),
         Command::Demo(args) => crate::demo::run(args.time.map(|crate::unit::Span(time)| time), args.listen.as_deref()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pgvitals: {error:#}");
+            eprintln!("pgvitals: {}", in_full(&error));
             ExitCode::from(EXIT_MISTAKE)
         }
+    }
+}
+
+/// The error and its causes in one line, without those that the error has said itself.
+fn in_full(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("read x: {source}")]
+        struct Unreadable {
+            source: std::io::Error,
+        }
+        let error = anyhow::Error::from(Unreadable { source: std::io::Error::other("gone") });
+        assert_eq!(in_full(&error), "read x: gone");
+        let error = Err::<(), _>(std::io::Error::other("gone")).context("read y").unwrap_err();
+        assert_eq!(in_full(&error), "read y: gone");
     }
 }

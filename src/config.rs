@@ -201,9 +201,13 @@ impl Loaded {
         self.source.mistake(at, reason)
     }
 
+    /// Where a text stands in the file for the first time, for what the parser gives no place of.
+    pub fn place_of(&self, text: &str) -> usize {
+        self.source.text.find(text).unwrap_or_default()
+    }
+
     fn check(&self) -> Result<(), SourceError> {
         let config = &self.config;
-        let at = |key: &str| self.source.text.find(key).unwrap_or_default();
         let second = Duration::from_secs(1);
         for (key, Span(span)) in [
             ("[discovery]", config.discovery.interval),
@@ -211,7 +215,7 @@ impl Loaded {
             ("[graphite]", config.graphite.as_ref().map_or(Span(second), |graphite| graphite.interval)),
         ] {
             if span < second {
-                return Err(self.mistake(at(key), format!("expected an interval of 1s or more in {key}")));
+                return Err(self.mistake(self.place_of(key), format!("expected an interval of 1s or more in {key}")));
             }
         }
         for server in &config.server {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toml::Spanned;
 use tracing::warn;
 
 use crate::agent::{Agent, Ledger};
@@ -154,15 +155,21 @@ pub fn load_catalog(folder: Option<&Path>) -> Result<Catalog, SourceError> {
 fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Limits>, SourceError> {
     let mut all = BTreeMap::new();
     for (name, written) in &loaded.config.check {
-        let text = |limit: &Option<toml::Spanned<String>>| limit.as_ref().map(|limit| limit.get_ref().clone());
-        let overrides = Overrides { warning: text(&written.warning), critical: text(&written.critical) };
-        let at = written.warning.iter().chain(&written.critical).next().map_or(0, |limit| limit.span().start);
         let check = catalog.check(name).ok_or_else(|| {
             let known = catalog.checks().iter().map(Check::name).collect::<Vec<_>>().join(", ");
-            loaded.mistake(at, format!("no check `{name}`, expected one of: {known}"))
+            let table = loaded.place_of(&format!("[check.{name}]"));
+            loaded.mistake(table, format!("no check `{name}`, expected one of: {known}"))
         })?;
-        let limits = overrides.limits_of(check).map_err(|error| loaded.mistake(at, error.to_string()))?;
-        all.insert(name.clone(), limits);
+        // One after the other, so that a mistake names the line of its own limit.
+        let limits_of = |warning: Option<&Spanned<String>>, critical: Option<&Spanned<String>>| {
+            let text = |limit: Option<&Spanned<String>>| limit.map(|limit| limit.get_ref().clone());
+            let overrides = Overrides { warning: text(warning), critical: text(critical) };
+            let at = warning.or(critical).map_or(0, |limit| limit.span().start);
+            overrides.limits_of(check).map_err(|error| loaded.mistake(at, error.to_string()))
+        };
+        let Limits { warning, .. } = limits_of(written.warning.as_ref(), None)?;
+        let Limits { critical, .. } = limits_of(None, written.critical.as_ref())?;
+        all.insert(name.clone(), Limits { warning, critical });
     }
     Ok(all)
 }
@@ -176,7 +183,12 @@ fn servers(loaded: &Loaded, dsns: &[String], environment: &Environment) -> Resul
     }
     if servers.is_empty() {
         for written in &loaded.config.server {
-            servers.push(configured(loaded, written, environment)?);
+            let server = configured(loaded, written, environment)?;
+            if servers.iter().any(|(name, _)| *name == server.0) {
+                let reason = format!("a server called `{}` stands above already: expected another `name`", server.0);
+                return Err(loaded.mistake(written.dsn.span().start, reason).into());
+            }
+            servers.push(server);
         }
     }
     if servers.is_empty() {

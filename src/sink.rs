@@ -1,8 +1,9 @@
-//! Showing: a snapshot or a verdict as the texts that others read. Nothing here connects to anything.
+//! Showing: a snapshot, a verdict or the checks as the texts that others read. Nothing here connects to anything.
 
 pub mod graphite;
 pub mod json;
 pub mod nagios;
+pub mod objects;
 pub mod openmetrics;
 pub mod prometheus;
 

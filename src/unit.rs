@@ -158,11 +158,13 @@ pub fn percent(ratio: f64) -> f64 {
 
 /// Reads a span of time that has a unit, such as `15min` or `500ms`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    let quantity: Quantity = text.parse()?;
+    let wrong = || UnitError::Duration(text.trim().to_owned());
+    // What a quantity may be beside a time is of no use here.
+    let quantity: Quantity = text.parse().map_err(|_| wrong())?;
     if quantity.unit != Some(Unit::Seconds) {
-        return Err(UnitError::Duration(text.trim().to_owned()));
+        return Err(wrong());
     }
-    Duration::try_from_secs_f64(quantity.value).map_err(|_| UnitError::Duration(text.trim().to_owned()))
+    Duration::try_from_secs_f64(quantity.value).map_err(|_| wrong())
 }
 
 /// A span of time in a configuration: a string such as `"15min"`, never a bare number, which would not say its unit.

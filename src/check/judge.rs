@@ -118,8 +118,10 @@ impl Findings {
                 Gap::Readings { server, .. } => server.clone(),
                 Gap::Ambiguous { .. } => None,
             };
-            self.note(index, server.clone(), Status::Unknown, gap.to_string());
-            settled.insert(server);
+            // One gap of a server says it all: the next counter lacks the same reading.
+            if settled.insert(server.clone()) {
+                self.note(index, server, Status::Unknown, gap.to_string());
+            }
         }
         if let Some(metric) = unprovided.filter(|_| settled.is_empty()) {
             return self.note(index, None, Status::Unknown, format!("no collector provides `{metric}`"));
@@ -172,26 +174,35 @@ impl Findings {
             Some(server) if has_several_servers => format!("{server}: {text}"),
             _ => text.to_owned(),
         };
-        for found in &mut self.found {
-            if !found.names_server {
-                found.finding.text = say(&found.server, &found.finding.text);
-            }
-        }
         let perfdata = perfdata(check, &self.found, has_several_servers);
         self.found.sort_by(|left, right| {
             let status = right.finding.status.cmp(&left.finding.status);
             status.then(left.rule.cmp(&right.rule)).then(right.badness.total_cmp(&left.badness))
         });
+        let same = self.said_by_all();
+        for found in &mut self.found {
+            if !found.names_server {
+                found.finding.text = say(&found.server, &found.finding.text);
+            }
+        }
         let status = self.found.first().map_or(Status::Ok, |found| found.finding.status);
         let summary = if self.found.is_empty() {
             let reasons: BTreeSet<_> = self.skipped.iter().map(|(server, reason)| say(server, reason)).collect();
             let reasons: Vec<_> = reasons.into_iter().collect();
             format!("nothing to check: {}", reasons.join("; "))
         } else {
-            summarise(&self.found)
+            same.unwrap_or_else(|| summarise(&self.found))
         };
         let findings = self.found.into_iter().map(|found| found.finding).collect();
         Verdict { check: check.name.clone(), status, summary, findings, perfdata }
+    }
+
+    /// What the first rule says where no rule has a value, all is well, and every server says the same.
+    fn said_by_all(&self) -> Option<String> {
+        let is_plain = |found: &Found| found.finding.value.is_none() && found.finding.status == Status::Ok;
+        let first = self.found.first().filter(|_| self.found.iter().all(is_plain))?;
+        let mut others = self.found.iter().filter(|found| found.rule == first.rule);
+        others.all(|other| other.finding.text == first.finding.text).then(|| first.finding.text.clone())
     }
 }
 
@@ -207,12 +218,12 @@ impl Found {
         Self {
             rule: index,
             server: value.label("server").map(str::to_owned),
-            names_server: rule.mentions("server"),
+            names_server: rule.names_server(status),
             limits,
             badness: threshold.map_or(value.value, |threshold| threshold.badness(value.value)),
             finding: Finding {
                 status,
-                text: rule.render(value),
+                text: rule.render(value, status),
                 labels: value.labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
                 value: Some(value.value),
                 unit: rule.unit(),
@@ -259,12 +270,15 @@ fn worsen(outcome: &mut Outcome, other: Outcome) {
     }
 }
 
-/// The worst findings in one line: what is not OK, or else the worst value of each rule.
+/// The worst findings in one line: what is not OK, or else the worst value of each rule. That a rule found nothing is
+/// said only where none found anything.
 fn summarise(found: &[Found]) -> String {
     let bad: Vec<_> = found.iter().filter(|found| found.finding.status != Status::Ok).collect();
     let (named, more) = if bad.is_empty() {
+        let has_values = found.iter().any(|found| found.finding.value.is_some());
         let mut rules = HashSet::new();
-        (found.iter().filter(|found| rules.insert(found.rule)).collect(), 0)
+        let named = found.iter().filter(|found| !has_values || found.finding.value.is_some());
+        (named.filter(|found| rules.insert(found.rule)).collect(), 0)
     } else {
         let more = bad.len().saturating_sub(MOST_NAMED);
         (bad, more)
@@ -288,11 +302,15 @@ fn perfdata(check: &Check, found: &[Found], has_several_servers: bool) -> Vec<Pe
             1 => format!("{}_{}", check.name, rule.unit()),
             _ => rule.expression().first_metric().unwrap_or(&check.name).to_owned(),
         };
+        let names_labels = rule.labels().any(|(name, _)| name != "server");
         for (name, value) in &finding.labels {
             // On a host of one server its name would only make the graphs end with the next major version.
             let tells_apart = match name.as_str() {
                 "server" => has_several_servers,
-                name => rule.mentions(name) || !rule.mentions_labels(),
+                name if names_labels => {
+                    rule.labels().any(|(own, is_optional)| own == name && !(is_optional && value.is_empty()))
+                }
+                _ => true,
             };
             if tells_apart {
                 label.push(' ');

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::expression::{Expression, Value};
 use super::threshold::Threshold;
+use super::verdict::Status;
 use crate::unit::{Unit, format_value};
 
 /// A `[[rule]]` as it is written in a definition.
@@ -24,8 +25,10 @@ pub struct RuleSpec {
     pub warning: Option<String>,
     /// The range outside of which a value is critical.
     pub critical: Option<String>,
-    /// One line for a value, with `{value}` and `{label}`.
+    /// One line for a value, with `{value}`, `{label}`, and `{label?}` for a label that is left out where it is empty.
     pub summary: String,
+    /// The line for a value that is OK, where the summary would tell of a problem that is not there.
+    pub ok: Option<String>,
     /// What is said, with OK, when all was read and there is no sample. Without it that is UNKNOWN.
     pub none: Option<String>,
     /// What its values are called in perfdata, when its check has several rules.
@@ -63,6 +66,7 @@ pub struct Rule {
     unit: Unit,
     limits: Limits,
     summary: Template,
+    ok: Option<Template>,
     none: Option<String>,
     perfdata: Option<String>,
     reason: String,
@@ -72,7 +76,7 @@ impl TryFrom<RuleSpec> for Rule {
     type Error = RuleError;
 
     fn try_from(spec: RuleSpec) -> Result<Self, RuleError> {
-        let RuleSpec { name, value, unit, warning, critical, summary, none, perfdata, reason } = spec;
+        let RuleSpec { name, value, unit, warning, critical, summary, ok, none, perfdata, reason } = spec;
         let error = |key, reason: String| RuleError { rule: name.clone(), key, reason };
         let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
@@ -96,7 +100,7 @@ impl TryFrom<RuleSpec> for Rule {
             let wrong = format!("`{warning}` is never reached before critical `{critical}`: expected a narrower range");
             return Err(error("warning", wrong));
         }
-        let optional = [("none", none.as_deref()), ("perfdata", perfdata.as_deref())];
+        let optional = [("ok", ok.as_deref()), ("none", none.as_deref()), ("perfdata", perfdata.as_deref())];
         for (key, text) in [("summary", Some(summary.as_str())), ("reason", Some(&*reason))].into_iter().chain(optional)
         {
             if text.is_some_and(|text| text.trim().is_empty() || text.contains('\n')) {
@@ -104,7 +108,8 @@ impl TryFrom<RuleSpec> for Rule {
             }
         }
         let summary = Template::parse(&summary).map_err(|reason| error("summary", reason))?;
-        Ok(Self { name, expression, unit, limits, summary, none, perfdata, reason })
+        let ok = ok.map(|ok| Template::parse(&ok)).transpose().map_err(|reason| error("ok", reason))?;
+        Ok(Self { name, expression, unit, limits, summary, ok, none, perfdata, reason })
     }
 }
 
@@ -149,19 +154,26 @@ impl Rule {
         self.expression.windows()
     }
 
-    /// The line for one value.
-    pub fn render(&self, value: &Value<'_>) -> String {
-        self.summary.render(value, self.unit)
+    /// The line for one value that was found to be of this status.
+    pub fn render(&self, value: &Value<'_>, status: Status) -> String {
+        self.template(status).render(value, self.unit)
     }
 
-    /// Whether the line says the value of any label but the server's.
-    pub(crate) fn mentions_labels(&self) -> bool {
-        self.summary.0.iter().any(|part| matches!(part, Part::Label(name) if name != "server"))
+    /// Whether the line for this status names the server.
+    pub(crate) fn names_server(&self, status: Status) -> bool {
+        self.template(status).labels().any(|name| name == "server")
     }
 
-    /// Whether the line says the value of this label.
-    pub(crate) fn mentions(&self, label: &str) -> bool {
-        self.summary.0.iter().any(|part| matches!(part, Part::Label(name) if name == label))
+    /// The labels that the summary names: those that tell its values apart. With each, whether it may be left out.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.summary.0.iter().filter_map(|part| match part {
+            Part::Label { name, is_optional } => Some((name.as_str(), *is_optional)),
+            Part::Text(_) | Part::Value => None,
+        })
+    }
+
+    fn template(&self, status: Status) -> &Template {
+        self.ok.as_ref().filter(|_| status == Status::Ok).unwrap_or(&self.summary)
     }
 }
 
@@ -173,7 +185,7 @@ struct Template(Vec<Part>);
 enum Part {
     Text(String),
     Value,
-    Label(String),
+    Label { name: String, is_optional: bool },
 }
 
 impl Template {
@@ -188,11 +200,13 @@ impl Template {
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
+            let (name, is_optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
             let is_label = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
                 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             match name {
+                "value" if is_optional => return Err(wrong()),
                 "value" => parts.push(Part::Value),
-                _ if is_label => parts.push(Part::Label(name.to_owned())),
+                _ if is_label => parts.push(Part::Label { name: name.to_owned(), is_optional }),
                 _ => return Err(wrong()),
             }
             rest = after;
@@ -203,14 +217,23 @@ impl Template {
         Ok(Self(parts))
     }
 
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Label { name, .. } => Some(name.as_str()),
+            Part::Text(_) | Part::Value => None,
+        })
+    }
+
     fn render(&self, value: &Value<'_>, unit: Unit) -> String {
         let mut out = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Value => out.push_str(&format_value(unit, value.value)),
-                Part::Label(name) => match value.label(name) {
+                Part::Label { name, is_optional } => match value.label(name) {
                     Some(text) if !text.is_empty() => out.push_str(text),
+                    // Its blank goes too, or two would stand side by side.
+                    Some(_) if *is_optional => out.truncate(out.trim_end().len()),
                     // Said as a gap: the sentence stays readable and shows which label the sample lacks.
                     _ => {
                         let _ = write!(out, "(no {name})");
@@ -249,7 +272,7 @@ mod tests {
         assert_eq!(rule.limits().warning.unwrap().to_string(), "80%");
         assert_eq!(rule.expression().metrics().len(), 2);
         assert!(rule.windows().is_empty());
-        assert_eq!(rule.render(&Value { labels: Vec::new(), value: 0.853 }), "85.3 % of memory is used");
+        assert_eq!(rule.render(&Value { labels: Vec::new(), value: 0.853 }, Status::Ok), "85.3 % of memory is used");
     }
 
     #[test]
@@ -264,6 +287,8 @@ mod tests {
             ("\"90%\"", "\"a lot\"", "expected a number"),
             ("{value}", "{value", "expected `{value}` or a label"),
             ("{value}", "value}", "expected `{value}` or a label"),
+            ("{value}", "{value?}", "expected `{value}` or a label"),
+            ("reason = ", "ok = \"{\"\nreason = ", "`ok`: `{`: expected"),
             ("{value}", "{Some Label}", "expected `{value}` or a label"),
             ("{value} of memory is used", " ", "`summary`: expected one line"),
             ("\"ratio\"", "\"percent\"", "unknown variant `percent`"),
@@ -298,6 +323,24 @@ mod tests {
     fn a_label_the_sample_lacks_is_shown_as_lacking() {
         let rule = rule(&MEMORY.replace("of memory", "of {datname} by {usename}")).unwrap();
         let labels = vec![("datname", "app"), ("usename", "")];
-        assert_eq!(rule.render(&Value { labels, value: 0.5 }), "50 % of app by (no usename) is used");
+        let value = Value { labels, value: 0.5 };
+        assert_eq!(rule.render(&value, Status::Warning), "50 % of app by (no usename) is used");
+    }
+
+    #[test]
+    fn a_label_that_may_be_empty_is_left_out_with_its_blank() {
+        let rule = rule(&MEMORY.replace("of memory", "of {datname} {usename?}")).unwrap();
+        for (usename, expected) in [("", "50 % of app is used"), ("joe", "50 % of app joe is used")] {
+            let value = Value { labels: vec![("datname", "app"), ("usename", usename)], value: 0.5 };
+            assert_eq!(rule.render(&value, Status::Warning), expected);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_well_may_have_a_line_of_its_own() {
+        let rule = rule(&MEMORY.replace("reason =", "ok = \"{value} is little\"\nreason =")).unwrap();
+        let value = Value { labels: Vec::new(), value: 0.5 };
+        assert_eq!(rule.render(&value, Status::Ok), "50 % is little");
+        assert_eq!(rule.render(&value, Status::Critical), "50 % of memory is used");
     }
 }

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CheckArgs, EXIT_UNKNOWN, ask, sources};
+use super::{CheckArgs, EXIT_UNKNOWN, ask, in_full, sources};
 use crate::check::Verdict;
 use crate::judge::Overrides;
 use crate::sink::nagios;
+
+/// What a busy host may take from a deadline to the verdict.
+const LEAST_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let (text, code) = match sources::runtime() {
@@ -16,11 +19,11 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
             let limit = Duration::from_secs(args.timeout.max(1));
             match tokio::time::timeout(limit, answer(args, limit)).await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => unknown(&args.name, &format!("{error:#}")),
+                Ok(Err(error)) => unknown(&args.name, &in_full(&error)),
                 Err(_) => unknown(&args.name, &format!("no answer within {} s", limit.as_secs())),
             }
         }),
-        Err(error) => unknown(&args.name, &format!("{error:#}")),
+        Err(error) => unknown(&args.name, &in_full(&error)),
     };
     print(&text);
     ExitCode::from(code)
@@ -29,8 +32,10 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
 /// The answer to a command line that is not understood: Nagios shows stdout, and takes 2 for CRITICAL.
 pub(super) fn refuse(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    print(&nagios::write(&Verdict::unknown("check", first)));
+    // What is wrong ends at the first empty line; after it come tips and the usage.
+    let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let reason = format!("{}, see `pgvitals check --help`", lines.join(" ").trim_start_matches("error: "));
+    print(&nagios::write(&Verdict::unknown("check", reason)));
     ExitCode::from(EXIT_UNKNOWN)
 }
 
@@ -51,7 +56,9 @@ async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8
     let plan = sources::plan_for_check(args)?;
     let overrides = Overrides { warning: args.warning.clone(), critical: args.critical.clone() };
     let judge = plan.start(&Arc::default(), None);
-    let verdict = judge.check_now(&args.name, &overrides, limit.mul_f32(0.9)).await?;
+    // What is left is for the answer: a server that never answers is to be told of before the time is over.
+    let deadline = limit.saturating_sub(LEAST_MARGIN.max(limit / 10));
+    let verdict = judge.check_now(&args.name, &overrides, deadline).await?;
     Ok((nagios::write(&verdict), verdict.status.exit_code()))
 }
 

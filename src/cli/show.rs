@@ -100,6 +100,6 @@ fn limits(rule: &Rule) -> String {
 }
 
 /// A reader such as `head` that closes early has what it wanted.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

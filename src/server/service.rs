@@ -100,6 +100,6 @@ mod tests {
         fs::write(file.path(), "[a]\nhost=h\ncolour=red\n").unwrap();
         let path = file.path().display().to_string();
         let error = load("a", Some(&path), &Environment::new(|_| None)).unwrap_err();
-        assert!(error.to_string().ends_with(":3: unknown connection keyword `colour`"), "{error}");
+        assert!(error.to_string().contains(":3: unknown connection keyword `colour`"), "{error}");
     }
 }

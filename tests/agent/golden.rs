@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgvitals::agent::Reading;
 use pgvitals::collect::host::{COLLECTORS, Roots};
@@ -42,20 +42,24 @@ fn text_of(shapes: &Shapes) -> String {
     text
 }
 
-/// Compares with the golden file, or writes it when `PGVITALS_GOLDEN=write`.
 fn compare(name: &str, text: &str) {
-    let path = golden_folder().join(name);
+    compare_file(&golden_folder().join(name), text);
+}
+
+/// Compares with the golden file, or writes it when `PGVITALS_GOLDEN=write`.
+pub(crate) fn compare_file(path: &Path, text: &str) {
     if is_written_anew() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(path, text).unwrap();
         return;
     }
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let golden = std::fs::read_to_string(path).unwrap_or_default();
     if golden != text {
         let (old, new): (BTreeSet<_>, BTreeSet<_>) = (golden.lines().collect(), text.lines().collect());
         let gone = old.difference(&new).map(|line| format!("- {line}"));
         let added = new.difference(&old).map(|line| format!("+ {line}"));
         let changes: Vec<_> = gone.chain(added).take(40).collect();
+        let name = path.display();
         panic!("{name} is not what it was; `make golden` writes it anew\n{}", changes.join("\n"));
     }
 }

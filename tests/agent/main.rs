@@ -6,8 +6,14 @@
 mod carbon;
 /// Every definition on every major, on a primary and on a standby.
 mod catalog;
+/// `pgvitals check` as Nagios runs it.
+mod check;
 /// The clusters that everything else here is tested on.
 mod cluster;
+/// The binary's commands, run to their end.
+mod command;
+/// The configuration file: what is taken, what is refused and how, and the catalog that it asks for.
+mod config;
 /// Queries that do not end.
 mod deadline;
 /// The demo, and that nothing of it is left.
@@ -24,6 +30,10 @@ mod graphite;
 mod lifecycle;
 /// One test on every major, a few at a time.
 mod majors;
+/// The Nagios objects and NRPE commands in `nagios/`.
+mod nagios_objects;
+/// Checks through a real NRPE server.
+mod nrpe;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
 /// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.

@@ -27,12 +27,36 @@ const LAG: &str = r#"
     warning = "10s"
     summary = "{value} behind on {server}"
 "#;
+const SLOTS: &str = r#"
+    [[rule]]
+    name = "slots"
+    value = "lost"
+    critical = "0"
+    summary = "lost"
+    ok = "all there"
+    none = "no slot"
+    [[rule]]
+    name = "slots"
+    value = "kept"
+    unit = "bytes"
+    warning = "1GB"
+    summary = "{value} kept"
+    none = "nothing kept"
+"#;
 const ONLINE: &str = r#"
     [[rule]]
     name = "online"
     value = "1 - pg_up"
     critical = "0"
     summary = "does not answer"
+"#;
+const CHECKPOINTS: &str = r#"
+    [[rule]]
+    name = "checkpoints"
+    value = "increase(requested[1h]) / increase(timed[1h])"
+    unit = "ratio"
+    warning = "20%"
+    summary = "{value} requested"
 "#;
 const RATE: &str = r#"
     [[rule]]
@@ -91,6 +115,11 @@ fn a_check_is_as_bad_as_its_worst_finding_and_tells_what_it_does_not_know() {
         // Ran and nothing there.
         (CONNECTIONS, "", "* a ran", "OK no connection"),
         (LAG, "", "* a ran", "UNKNOWN no value for `lag_bytes`; no value for `lag_seconds`"),
+        (SLOTS, "", "* a ran", "OK no slot"),
+        (SLOTS, "", "* a ran\n* b ran", "OK no slot"),
+        (SLOTS, "kept{server=\"a\"} 1", "* a ran", "OK 1 B kept"),
+        (SLOTS, "lost{server=\"a\"} 0\nkept{server=\"a\"} 1", "* a ran", "OK all there; 1 B kept"),
+        (SLOTS, "lost{server=\"a\"} 1", "* a ran\n* b ran", "CRITICAL a: lost"),
         // Not here.
         (LAG, "", "* a skipped this is a primary", "OK nothing to check: this is a primary"),
         (
@@ -128,6 +157,12 @@ fn a_check_is_as_bad_as_its_worst_finding_and_tells_what_it_does_not_know() {
         (ONLINE, "pg_up{server=\"a\"} 0", "* a ran", "CRITICAL does not answer"),
         (ONLINE, "pg_up{server=\"a\"} 0", "* a failed refused", "CRITICAL does not answer: refused"),
         (ONLINE, "", "* a failed refused", "CRITICAL refused"),
+        (
+            CHECKPOINTS,
+            "requested{server=\"a\"} 5\ntimed{server=\"a\"} 5",
+            "* a ran",
+            "UNKNOWN the rate of `requested` needs two readings",
+        ),
         (RATE, "deadlocks{server=\"a\"} 5", "* a ran", "UNKNOWN the rate of `deadlocks` needs two readings"),
     ] {
         let verdict = verdict(rules, &format!("{limit}{samples}"), availability);

@@ -1,0 +1,13 @@
+//! `pgvitals generate`: configuration for other programs, made from the checks in force.
+
+use super::{GenerateArgs, Objects, show, sources};
+use crate::sink::objects;
+
+pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
+    let catalog = sources::load_catalog(args.catalog.config.as_deref())?;
+    show::print(&match args.objects {
+        Objects::Nagios => objects::nagios(catalog.checks()),
+        Objects::Nrpe => objects::nrpe(catalog.checks()),
+    });
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! The Nagios objects and NRPE commands in `nagios/`: what `pgvitals generate` writes, and no check is missing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use pgvitals::catalog::Catalog;
+use pgvitals::check::Check;
+
+use crate::command::pgvitals;
+use crate::golden::compare_file;
+
+#[tokio::test]
+async fn the_golden_files_of_nagios_are_what_generate_writes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nagios");
+    for (objects, file) in [("nagios", "pgvitals.cfg"), ("nrpe", "nrpe.cfg")] {
+        let ended = pgvitals(&["generate", objects]).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+        compare_file(&folder.join(file), &ended.stdout);
+    }
+}
+
+#[tokio::test]
+async fn every_check_has_a_service_and_a_command_and_nothing_else_has() {
+    let catalog = Catalog::built_in().unwrap();
+    let checks: BTreeSet<&str> = catalog.checks().iter().map(Check::name).collect();
+    let nagios = pgvitals(&["generate", "nagios"]).await.stdout;
+    let services = nagios.lines().filter_map(|line| line.trim().strip_prefix("check_command"));
+    assert_eq!(
+        services.filter_map(|command| command.trim().strip_prefix("check_pgvitals!")).collect::<BTreeSet<_>>(),
+        checks
+    );
+    assert_eq!(nagios.matches("define service {").count(), checks.len() + 1);
+    let nrpe = pgvitals(&["generate", "nrpe"]).await.stdout;
+    let commands = nrpe.lines().filter_map(|line| line.strip_prefix("command[check_pgvitals_")?.split_once("]="));
+    for (name, line) in commands.clone() {
+        assert!(line.ends_with(&format!("/pgvitals check {name}")), "{line}");
+    }
+    assert_eq!(commands.map(|(name, _)| name).collect::<BTreeSet<_>>(), checks);
+}
+
+#[tokio::test]
+async fn checks_of_a_folder_are_generated_too() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid");
+    let ended = crate::command::pgvitals_in(&config, &["generate", "nrpe", "--config", "everything.toml"]).await;
+    assert!(ended.stdout.contains("\ncommand[check_pgvitals_jobs]=/usr/local/bin/pgvitals check jobs\n"));
+}
