@@ -13,11 +13,11 @@ use crate::program::Program;
 /// Only the folder is looked at: the fixture's /proc knows none of the clusters of this machine.
 fn config(folder: &Path) -> String {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host/bookworm");
+    let (proc, sys) = (fixture.join("proc"), fixture.join("sys"));
+    let [folder, proc, sys] = [folder, &proc, &sys].map(Path::display);
     format!(
-        "[discovery]\nfolder = {folder:?}\ninterval = \"1s\"\nuser = \"{ROLE}\"\n\
-         [host]\nproc = {:?}\nsys = {:?}\n",
-        fixture.join("proc"),
-        fixture.join("sys")
+        "[discovery]\nfolder = '{folder}'\ninterval = \"1s\"\nuser = \"{ROLE}\"\n\
+         [host]\nproc = '{proc}'\nsys = '{sys}'\n"
     )
 }
 
