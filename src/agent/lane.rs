@@ -34,9 +34,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// A backend's caches grow with what it saw, so connections are not kept for ever.
 const LONGEST_SESSION: Duration = Duration::from_secs(3600);
-/// After a query that could not be stopped, the slow lane opens no connection for this long: the budget of two counts
-/// backends that are still busy with what we gave up.
-const PAUSE_AFTER_LOSS: Duration = Duration::from_secs(30);
 
 const PROBE: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, \
      pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all, e.extname, e.extversion, \
@@ -48,18 +45,17 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     slow: bool,
     session: Option<Session>,
-    lost: Option<Instant>,
 }
 
 impl Lane {
     /// The lane that probes, and asks what is quick.
     pub(super) fn fast(shared: Arc<Shared>) -> Self {
-        Self { shared, slow: false, session: None, lost: None }
+        Self { shared, slow: false, session: None }
     }
 
     /// The lane for what overran.
     pub(super) fn slow(shared: Arc<Shared>) -> Self {
-        Self { shared, slow: true, session: None, lost: None }
+        Self { shared, slow: true, session: None }
     }
 
     /// Serves until the server is no longer watched.
@@ -201,17 +197,24 @@ impl Lane {
     ) -> Result<RowSet, QueryFailure> {
         let Some(session) = &mut self.session else { return Err(no_connection()) };
         let answer = session.query(sql, statement_timeout, timeout).await;
-        if session.is_closed() {
-            self.session = None;
-            self.lost = Some(Instant::now());
+        if session.is_closed()
+            && let Some(stuck) = self.session.take().filter(Session::is_stuck)
+        {
+            let count = Arc::clone(&self.shared.stuck);
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                stuck.ended().await;
+                count.fetch_sub(1, Ordering::Relaxed);
+            });
         }
         answer
     }
 
+    /// Why the slow lane opens no connection now: the budget of two counts processes that are still busy with what we
+    /// gave up.
     fn pause(&self) -> Option<String> {
-        let lost = self.lost.filter(|_| self.slow && self.session.is_none())?;
-        let left = PAUSE_AFTER_LOSS.checked_sub(lost.elapsed())?;
-        Some(format!("overran and could not be stopped, asked again in {} s", left.as_secs()))
+        let stuck = self.slow && self.session.is_none() && self.shared.stuck.load(Ordering::Relaxed) > 0;
+        stuck.then(|| "a query that could not be stopped is still running on the server".to_owned())
     }
 
     fn count_open(&self) {

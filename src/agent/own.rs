@@ -95,11 +95,13 @@ impl Runs {
 /// The families about the connections to a server.
 pub(super) fn connections(server: &Shared) -> Vec<Family> {
     let mut open = Table::new(&["lane"]);
-    let column = open.column(Kind::Gauge, "pgvitals_connections", "Connections to the server that are open, by lane");
+    let column = open.column(Kind::Gauge, "pgvitals_connections", "Connections to the server that are open, by lane; stuck are those with a query that we gave up and the server did not");
     for (at, lane) in ["fast", "slow"].into_iter().enumerate() {
         open.row(&[lane]);
         open.set(column, server.open_sessions(at) as f64);
     }
+    open.row(&["stuck"]);
+    open.set(column, server.stuck.load(Ordering::Relaxed) as f64);
     let opened = server.connects.load(Ordering::Relaxed) as f64;
     let mut families = open.into_families();
     families.push(Family::single(

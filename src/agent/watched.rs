@@ -52,6 +52,8 @@ pub(super) struct Shared {
     /// Connections opened since the start, and open now by lane.
     pub(super) connects: AtomicU64,
     pub(super) open: [AtomicU64; 2],
+    /// Connections that we gave up, and that the server is still busy with.
+    pub(super) stuck: Arc<AtomicU64>,
     state: RwLock<(u64, Condition)>,
 }
 
@@ -133,6 +135,7 @@ impl Watched {
             probe: Slot::new(Duration::ZERO),
             connects: AtomicU64::new(0),
             open: Default::default(),
+            stuck: Arc::default(),
             state: RwLock::new((0, Condition::Unknown)),
         });
         let (fast, asks) = unbounded_channel();

@@ -33,6 +33,8 @@ enum State {
     Busy,
     /// Cancelled or out of step; only good for being dropped.
     Broken,
+    /// Given up by us while the server is still at it.
+    Stuck,
 }
 
 /// A connection to one database, one query at a time.
@@ -198,14 +200,16 @@ impl Session {
                 let _ = asking.await;
                 Ok::<_, ConnectFailure>(())
             });
+            self.state = State::Stuck;
             match cancelled.await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => self.state = State::Broken,
                 Ok(Err(failure)) => tracing::debug!(%failure, "cancel request was not sent"),
                 Err(_) => tracing::debug!("cancel request had no effect within {CANCEL_LIMIT:?}"),
             }
             Err(QueryFailure::Deadline(deadline))
         };
         self.state = match outcome {
+            _ if self.state == State::Stuck => State::Stuck,
             Err(QueryFailure::Deadline(_) | QueryFailure::TooLarge(_) | QueryFailure::Lost { .. }) => State::Broken,
             _ => State::Idle,
         };
@@ -230,6 +234,17 @@ impl Session {
     /// How long it has been open.
     pub fn age(&self) -> Duration {
         self.opened.elapsed()
+    }
+
+    /// Whether we gave up a query that the server does not end: its process lives on, whether we close the socket or not.
+    pub fn is_stuck(&self) -> bool {
+        self.state == State::Stuck && !self.client.is_closed()
+    }
+
+    /// Waits until the server is rid of a query that we gave up.
+    pub async fn ended(self) {
+        // Answered after what was asked before, or never when the connection ends.
+        let _ = self.client.batch_execute("").await;
     }
 
     /// Whether it is of no more use.
