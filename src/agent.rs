@@ -7,6 +7,7 @@ mod host;
 mod lane;
 mod own;
 mod slot;
+mod state;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,8 @@ use crate::collect::host::{COLLECTORS, Roots};
 use crate::metric::{Family, Kind, Snapshot, Table};
 use crate::server::ConnectOptions;
 use slot::Run;
-use watched::{Condition, Watched};
+use state::Condition;
+use watched::Watched;
 
 /// How long a reader waits, unless it says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);

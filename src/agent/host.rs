@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::slot::{Outcome, Run, Skip, Slot};
-use super::watched::SLOW_RESULT_AGE;
+use super::state::SLOW_RESULT_AGE;
 use crate::collect::CollectError;
 use crate::collect::host::{COLLECTORS, Roots};
 

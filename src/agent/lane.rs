@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::slot::{Outcome, Run, Skip, Slot};
-use super::watched::{Condition, Facts, Shared, plan};
+use super::state::{Condition, Facts, Shared, plan};
 use crate::catalog::{Definition, Version};
 use crate::collect::sql::families_of;
 use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
@@ -28,8 +30,11 @@ pub(super) enum Ask {
 
 /// The time a probe has on an open connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time to open a connection; the DSN may say less.
+/// How long anybody waits for a connection to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an attempt to connect goes on in the background; the DSN may say less. A server that hangs queues every
+/// attempt and forks for each of them when it wakes, so there is one attempt at a time and not one for each reader.
+const LONGEST_OPENING: Duration = Duration::from_secs(10);
 /// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
 const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// A backend's caches grow with what it saw, so connections are not kept for ever.
@@ -45,17 +50,18 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     slow: bool,
     session: Option<Session>,
+    opening: JoinSet<Result<Session, ConnectFailure>>,
 }
 
 impl Lane {
     /// The lane that probes, and asks what is quick.
     pub(super) fn fast(shared: Arc<Shared>) -> Self {
-        Self { shared, slow: false, session: None }
+        Self { shared, slow: false, session: None, opening: JoinSet::new() }
     }
 
     /// The lane for what overran.
     pub(super) fn slow(shared: Arc<Shared>) -> Self {
-        Self { shared, slow: true, session: None }
+        Self { shared, slow: true, session: None, opening: JoinSet::new() }
     }
 
     /// Serves until the server is no longer watched.
@@ -182,7 +188,17 @@ impl Lane {
         }
         // Closed before the next one opens: two lanes are two connections at any moment.
         self.session = None;
-        self.session = Some(self.shared.server.open(CONNECT_TIMEOUT).await?);
+        if self.opening.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            self.opening.spawn(async move { shared.server.open(LONGEST_OPENING).await });
+        }
+        let other = |class, message| ConnectFailure { class, message, sqlstate: None };
+        let opened = match timeout(CONNECT_TIMEOUT, self.opening.join_next()).await {
+            Ok(Some(Ok(opened))) => opened,
+            Ok(_) => Err(other(FailureClass::Other, "the attempt to connect ended early".to_owned())),
+            Err(_) => Err(other(FailureClass::Timeout, format!("connect: no answer within {CONNECT_TIMEOUT:?}"))),
+        };
+        self.session = Some(opened?);
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         self.count_open();
         Ok(())

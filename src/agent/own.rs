@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Report;
 use super::slot::{Outcome, Run, Slot};
-use super::watched::Shared;
+use super::state::Shared;
 use crate::metric::{Column, Family, Kind, Snapshot, Table};
 use crate::push::PushStats;
 
