@@ -41,7 +41,8 @@ const FAST_LIMIT: Duration = Duration::from_secs(2);
 const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 
 const PROBE: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, \
-     pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all, e.extname, e.extversion, \
+     pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all, \
+     pg_catalog.pg_postmaster_start_time() AS started, e.extname, e.extversion, \
      pg_catalog.quote_ident(n.nspname) AS schema FROM (SELECT 1) AS one \
      LEFT JOIN pg_catalog.pg_extension e ON true LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
 
@@ -257,9 +258,10 @@ fn facts_of(version: u32, rows: &RowSet) -> Option<Facts> {
             version,
             in_recovery: rows.value(row, 0) == Some("t"),
             sees_all: rows.value(row, 1) == Some("t"),
+            started: rows.value(row, 2).unwrap_or_default().to_owned(),
             extensions: HashMap::new(),
         });
-        if let (Some(name), Some(version), Some(schema)) = (rows.value(row, 2), rows.value(row, 3), rows.value(row, 4))
+        if let (Some(name), Some(version), Some(schema)) = (rows.value(row, 3), rows.value(row, 4), rows.value(row, 5))
         {
             // An extension may call its versions as it likes; one without numbers has no definition of ours.
             let version = version.parse().unwrap_or(Version { major: 0, minor: 0 });

@@ -28,6 +28,8 @@ pub(super) enum Condition {
 pub(super) struct Facts {
     /// `server_version_num`, read anew on every connection.
     pub(super) version: u32,
+    /// `pg_postmaster_start_time()` as the server writes it: behind an address there may be another server now.
+    pub(super) started: String,
     /// `pg_is_in_recovery()`, read anew by every probe.
     pub(super) in_recovery: bool,
     /// Whether our role has the privileges of `pg_read_all_stats`, without which views hide what is not our own.
@@ -76,7 +78,7 @@ impl Shared {
         self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what a probe found. Another version, role or availability begins a new epoch: older runs are void.
+    /// Notes what a probe found. Another start, version, role or availability begins a new epoch: older runs are void.
     pub(super) fn note(&self, now: Condition) -> u64 {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let same = match (&state.1, &now) {
