@@ -16,8 +16,8 @@ use std::time::Duration;
 pub use expression::{Evaluation, Expression, ExpressionError, Facts, Gap, Value};
 pub use history::{History, Increase};
 pub use judge::{Answer, Availability, Outcome, judge};
-pub use rule::{Limits, Rule, RuleError, RuleSpec};
-pub use threshold::{Threshold, ThresholdError};
+pub use rule::{Rule, RuleError, RuleSpec};
+pub use threshold::{Limits, Threshold, ThresholdError};
 pub use verdict::{Finding, Perfdata, Status, Verdict};
 
 use crate::unit::Unit;

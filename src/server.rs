@@ -5,7 +5,7 @@
 //! From "which servers" to rows:
 //!
 //! - `discovery` finds the servers of this host
-//! - `environment`, `dsn`, `service` read what the user wrote, as libpq would, into `keywords`
+//! - `environment`, `dsn`, `service` read what the user wrote, as libpq would, into `keywords`; `named` which servers that is
 //! - `options` completes them, `password` finds the password anew for each connection
 //! - `connect` opens a socket, with `tls`, and logs in; `wire` mends what is not UTF-8
 //! - `session` prepares the connection, asks, cancels; `rows` is the answer
@@ -17,9 +17,11 @@ mod dsn;
 mod environment;
 mod failure;
 mod keywords;
+mod named;
 mod options;
 mod password;
 mod rows;
+mod secret;
 mod service;
 mod session;
 mod tls;
@@ -33,8 +35,8 @@ pub use environment::Environment;
 pub use failure::{ConnectFailure, FailureClass, QueryFailure};
 pub use keywords::{DsnError, Keywords};
 pub use options::{ChannelBinding, ConnectOptions, Host, RootCertificate, SslMode, TargetSession, TlsOptions};
-pub use password::{Password, Secret};
 pub use rows::RowSet;
+pub use secret::{Password, Secret};
 pub use session::Session;
 pub use tls::TlsCache;
 

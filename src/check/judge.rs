@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Check;
 use super::expression::{Evaluation, Facts, Gap, Value};
-use super::rule::{Limits, Rule};
+use super::rule::Rule;
+use super::threshold::Limits;
 use super::verdict::{Finding, Perfdata, Status, Verdict};
 use crate::unit::Unit;
 

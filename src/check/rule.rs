@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::expression::{Expression, Value};
-use super::threshold::Threshold;
+use super::threshold::{Limits, Threshold};
 use super::verdict::Status;
 use crate::unit::{Unit, format_value};
 
@@ -47,15 +47,6 @@ pub struct RuleError {
     pub key: &'static str,
     /// What is wrong with it, and what was expected.
     pub reason: String,
-}
-
-/// From where on a value is a problem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Limits {
-    /// Alerts with WARNING.
-    pub warning: Option<Threshold>,
-    /// Alerts with CRITICAL.
-    pub critical: Option<Threshold>,
 }
 
 /// A rule that is known to be sound.

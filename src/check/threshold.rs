@@ -64,6 +64,15 @@ pub enum ThresholdError {
     Percent(String),
 }
 
+/// From where on a value is a problem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Limits {
+    /// Alerts with WARNING.
+    pub warning: Option<Threshold>,
+    /// Alerts with CRITICAL.
+    pub critical: Option<Threshold>,
+}
+
 impl Threshold {
     /// Whether this value is a problem. A value that is not a number never is.
     pub fn alerts(&self, value: f64) -> bool {

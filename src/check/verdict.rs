@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::rule::Limits;
+use super::threshold::Limits;
 use crate::unit::Unit;
 
 /// How bad it is, in the order of severity; the exit codes are in another.

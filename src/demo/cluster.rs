@@ -3,6 +3,7 @@
 //! It is real: real `initdb`, real processes, real streaming replication. It is not durable: nothing is synced to disk.
 //! PostgreSQL refuses to run as root, so under root everything runs as the user `postgres`, or else `nobody`.
 
+mod account;
 mod binaries;
 mod folder;
 mod postmaster;
@@ -18,7 +19,8 @@ pub use binaries::Binaries;
 pub use folder::clean_left_over;
 pub use standby::Standby;
 
-use folder::{Account, Folder};
+use account::Account;
+use folder::Folder;
 use postmaster::Postmaster;
 
 /// How long a cluster may take to start, stop, promote or begin to stream; recovery under load can take seconds.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dsn;
 use super::environment::Environment;
 use super::keywords::{DsnError, Keywords};
-use super::password::Password;
+use super::secret::Password;
 use super::service;
 
 const DEFAULT_PORT: u16 = 5432;

@@ -1,11 +1,10 @@
 //! Where a password comes from. Files and commands are read again for every connection, so that a rotated password
 //! needs no restart.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,56 +14,11 @@ use tokio::time::timeout;
 
 use super::failure::{ConnectFailure, FailureClass};
 use super::options::{ConnectOptions, Host};
+use super::secret::{Password, Secret};
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 /// A line of a password or of a password file; what is longer is a mistake.
 const LONGEST_PASSWORD: u64 = 8192;
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for those who must have it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A source of a password.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Password {
-    /// The password itself.
-    Given(Secret),
-    /// The first line of a file.
-    File(PathBuf),
-    /// The first line that a command prints: program and arguments, no shell. It has five seconds.
-    Command(Vec<String>),
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Given(secret) => secret.fmt(f),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            // The arguments may hold a token.
-            Self::Command(argv) => write!(f, "command {}", argv.first().map_or("", String::as_str)),
-        }
-    }
-}
-
-impl Password {
-    /// The password itself.
-    pub fn given(password: impl Into<String>) -> Self {
-        Self::Given(Secret(password.into()))
-    }
-}
 
 /// The password for one host: from its own source, else from libpq's password file.
 pub(super) async fn find(options: &ConnectOptions, host: &Host) -> Result<Option<Secret>, ConnectFailure> {

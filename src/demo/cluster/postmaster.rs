@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::folder::Account;
+use super::account::Account;
 use super::{ClusterError, pause, tried};
 
 /// How long a dropped server may take to end by itself.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio_postgres::Client;
 
-use super::folder::{Account, hand_over};
+use super::account::{Account, hand_over};
 use super::{Cluster, ClusterError, PATIENCE, Settings, is_true, pause, quoted, rows, tried};
 
 /// How a standby is made.
