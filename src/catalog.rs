@@ -220,6 +220,27 @@ help = "One"
     }
 
     #[test]
+    fn every_built_in_query_names_the_schema_of_what_it_reads() {
+        let catalog = Catalog::built_in().unwrap();
+        for definition in catalog.definitions() {
+            for query in &definition.queries {
+                let sql: Vec<&str> = query.sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+                let sql = sql.join(" ");
+                let words: Vec<&str> = sql.split_whitespace().collect();
+                for triple in words.windows(3).filter(|triple| ["FROM", "JOIN"].contains(&triple[1])) {
+                    let read = triple[2].trim_matches(|c| ",;)".contains(c));
+                    let named =
+                        ["pg_catalog.", "{schema}.", "(", "LATERAL"].iter().any(|start| read.starts_with(start));
+                    // EXTRACT(EPOCH FROM value), IS DISTINCT FROM value and the names of the query's own WITH.
+                    let value = triple[0].contains("EXTRACT(") || triple[0] == "DISTINCT";
+                    let own = sql.contains(&format!("{read} AS (")) || sql.contains(&format!("{read}("));
+                    assert!(named || own || value, "{} since {}: {read}", definition.name, query.since);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_file_of_the_folder_replaces_the_built_in_one_of_its_name() {
         let catalog =
             load(&[("archiver.toml", MINE), ("archiver.toml.bak", "junk"), ("mine.toml", "help = \"x\"")]).unwrap();
