@@ -4,13 +4,14 @@ CARGO ?= cargo
 # A line that stands out between the output of the steps.
 step = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test lint golden install
+.PHONY: help demo test lint golden bench install
 
 help:
 	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
 	@echo 'make test      install what the tests need (Debian 12), then lint and test'
 	@echo 'make lint      formatting, clippy, documentation'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
+	@echo 'make bench     measure pgvitals beside postgres_exporter and check_postgres'
 	@echo 'make install   build and install to PREFIX=$(PREFIX)'
 
 demo:
@@ -41,6 +42,14 @@ golden:
 	@tests/setup
 	$(step) 'Golden files'
 	PGVITALS_GOLDEN=write $(CARGO) test --locked golden
+
+bench:
+	$(step) 'What the benchmark needs'
+	@tests/setup bench
+	$(step) 'Build'
+	$(CARGO) build --locked --release
+	$(step) 'Benchmark'
+	@tests/bench
 
 install:
 	$(step) 'Build'
