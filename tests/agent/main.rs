@@ -8,6 +8,8 @@ mod carbon;
 mod catalog;
 /// `pgvitals check` as Nagios runs it.
 mod check;
+/// Sessions of ours on a cluster, and psql beside them to say what libpq does.
+mod client;
 /// The clusters that everything else here is tested on.
 mod cluster;
 /// The binary's commands, run to their end.
@@ -22,6 +24,8 @@ mod demo;
 mod discovery;
 /// What the sinks write, read by the parsers that users have.
 mod exposition;
+/// Every way to be refused, and passwords from everywhere.
+mod failures;
 /// What every major is shown to have, in one file per major.
 mod golden;
 /// Pushing to Graphite, through outages.
@@ -36,11 +40,17 @@ mod nagios_objects;
 mod nrpe;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
+/// Sessions through `PgBouncer`, and its console.
+mod pooler;
 /// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.
 mod privilege;
 /// The agent as its users run it: the binary, read over HTTP.
 mod program;
 /// A Prometheus that scrapes the agent.
 mod prometheus;
+/// A session: read-only, bounded, and what it leaves behind.
+mod sessions;
+/// TLS, certificates and how `sslmode` is understood.
+mod tls;
 /// Every page of the web server.
 mod web;
