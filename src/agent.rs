@@ -230,15 +230,16 @@ impl Reading {
             families.extend(failure.into_families());
         }
         let mut runs = own::Runs::new();
-        for (at, definition) in shared.definitions.iter().enumerate() {
+        for (definition, slot) in shared.definitions.iter().zip(&shared.slots) {
             if want.has(&definition.name) {
                 let shown = match &state {
-                    Ok(_) => shared.shown(at, asked),
-                    Err((class, reason)) => {
-                        Err(Outcome::Failed { class: "server_down", reason: format!("{class}: {reason}") })
-                    }
+                    Ok(_) => slot.shown(asked, epoch).ok_or_else(|| Outcome::Failed {
+                        class: "timeout",
+                        reason: "not answered within this reading's deadline".to_owned(),
+                    }),
+                    Err((class, reason)) => Err(Outcome::server_down(class, reason)),
                 };
-                self.add_run(Some(&shared.name), &definition.name, &shown, &mut runs, shared.slots.get(at));
+                self.add_run(Some(&shared.name), &definition.name, &shown, &mut runs, Some(slot));
             }
         }
         families.extend(runs.into_families());

@@ -84,21 +84,22 @@ impl Catalog {
         &self.definitions
     }
 
+    /// The definitions that ask something, by name.
+    pub fn asking(&self) -> impl Iterator<Item = &Arc<Definition>> {
+        self.definitions.iter().filter(|definition| !definition.queries.is_empty())
+    }
+
     /// The definition of this name.
     pub fn definition(&self, name: &str) -> Option<&Arc<Definition>> {
         self.definitions.iter().find(|definition| definition.name == name)
     }
 
-    /// Whether another catalog has the same definitions.
+    /// Whether another catalog asks by the same definitions.
     pub fn asks_the_same(&self, other: &Self) -> bool {
-        let texts = |catalog: &Self| {
-            catalog
-                .definitions
-                .iter()
-                .map(|definition| (definition.name.clone(), definition.text.clone()))
-                .collect::<Vec<_>>()
-        };
-        texts(self) == texts(other)
+        fn texts(catalog: &Catalog) -> impl Iterator<Item = (&str, &str)> {
+            catalog.asking().map(|definition| (definition.name.as_str(), definition.text.as_str()))
+        }
+        texts(self).eq(texts(other))
     }
 
     /// The checks, by name.
@@ -113,8 +114,9 @@ impl Catalog {
 
     /// The names of everything that is asked: definitions with a query, then host collectors.
     pub fn collectors(&self) -> impl Iterator<Item = &str> {
-        let asking = self.definitions.iter().filter(|definition| !definition.queries.is_empty());
-        asking.map(|definition| definition.name.as_str()).chain(host::COLLECTORS.iter().map(|collector| collector.name))
+        self.asking()
+            .map(|definition| definition.name.as_str())
+            .chain(host::COLLECTORS.iter().map(|collector| collector.name))
     }
 
     /// What provides the family of this name.

@@ -10,6 +10,7 @@ mod show;
 mod sources;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -200,6 +201,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(EXIT_MISTAKE)
         }
     }
+}
+
+/// Prints to stdout. A reader such as `head` that closes early has what it wanted.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// The error and its causes in one line, without those that the error has said itself.

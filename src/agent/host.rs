@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::slot::{Outcome, Run, Skip, Slot};
-use super::state::SLOW_RESULT_AGE;
 use crate::collect::CollectError;
 use crate::collect::host::{COLLECTORS, Roots};
 
@@ -54,9 +53,7 @@ impl Host {
 
     /// The run of a collector that a reader who came at `asked` is shown, or why there is none.
     pub(super) fn shown(&self, at: usize, asked: Instant) -> Result<Arc<Run>, Outcome> {
-        let run = self.slots.get(at).and_then(|slot| {
-            slot.fresh(asked, 0).or_else(|| slot.is_slow().then(|| slot.recent(asked, 0, SLOW_RESULT_AGE)).flatten())
-        });
+        let run = self.slots.get(at).and_then(|slot| slot.shown(asked, 0));
         run.ok_or_else(|| Outcome::Failed { class: "timeout", reason: "the kernel did not answer in time".to_owned() })
     }
 

@@ -121,12 +121,10 @@ impl Lane {
                 Err(skipped) => Run::without_families(Instant::now(), epoch, skipped),
             },
             Condition::Down { class, reason } => {
-                let reason = format!("{}: {reason}", class.as_str());
-                Run::without_families(Instant::now(), epoch, Outcome::Failed { class: "server_down", reason })
+                Run::without_families(Instant::now(), epoch, Outcome::server_down(class.as_str(), &reason))
             }
             Condition::Unknown => {
-                let reason = "not probed yet".to_owned();
-                Run::without_families(Instant::now(), epoch, Outcome::Failed { class: "server_down", reason })
+                Run::without_families(Instant::now(), epoch, Outcome::server_down("unknown", "not probed yet"))
             }
         };
         log_outcome(shared.server.name(), &definition.name, before.as_deref().map(|run| &run.outcome), &run.outcome);

@@ -95,7 +95,12 @@ impl Runs {
 /// The families about the connections to a server.
 pub(super) fn connections(server: &Shared) -> Vec<Family> {
     let mut open = Table::new(&["lane"]);
-    let column = open.column(Kind::Gauge, "pgvitals_connections", "Connections to the server that are open, by lane; stuck are those with a query that we gave up and the server did not");
+    let column = open.column(
+        Kind::Gauge,
+        "pgvitals_connections",
+        "Connections to the server that are open, by lane; stuck are those with a query that we gave up and the server \
+         did not",
+    );
     for (at, lane) in ["fast", "slow"].into_iter().enumerate() {
         open.row(&[lane]);
         open.set(column, server.open_sessions(at) as f64);

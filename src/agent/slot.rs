@@ -41,6 +41,11 @@ pub enum Skip {
 }
 
 impl Outcome {
+    /// Nothing can be asked of a server that does not answer.
+    pub(super) fn server_down(class: &str, reason: &str) -> Self {
+        Self::Failed { class: "server_down", reason: format!("{class}: {reason}") }
+    }
+
     /// One word, for labels.
     pub fn word(&self) -> &'static str {
         match self {
@@ -94,6 +99,8 @@ pub(super) struct Slot {
     failures: AtomicU64,
 }
 
+/// A result of a slow collector is shown up to this age, which its own metric tells.
+const SLOW_RESULT_AGE: Duration = Duration::from_secs(60);
 /// A failure is asked again after this time, however long a good result may be kept.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What the server refused to show is asked again after this time.
@@ -127,11 +134,12 @@ impl Slot {
         (fresh && run.epoch == epoch).then(|| Arc::clone(run))
     }
 
-    /// The latest run if it is not older than `age`: what a slow collector is served from.
-    pub(super) fn recent(&self, asked: Instant, epoch: u64, age: Duration) -> Option<Arc<Run>> {
-        let latest = self.latest.borrow();
-        let run = latest.as_ref().filter(|run| run.epoch == epoch && run.finished + age > asked)?;
-        Some(Arc::clone(run))
+    /// What a reader who came at `asked` is shown: a fresh run, or of a slow collector a recent one.
+    pub(super) fn shown(&self, asked: Instant, epoch: u64) -> Option<Arc<Run>> {
+        self.fresh(asked, epoch).or_else(|| {
+            let latest = self.latest().filter(|_| self.is_slow())?;
+            (latest.epoch == epoch && latest.finished + SLOW_RESULT_AGE > asked).then_some(latest)
+        })
     }
 
     /// The latest run, fresh or not.

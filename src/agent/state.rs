@@ -3,14 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::slot::{Outcome, Run, Skip, Slot};
+use super::slot::{Outcome, Skip, Slot};
 use crate::catalog::{Catalog, Definition, Role, Version};
 use crate::server::{ConnectOptions, FailureClass, Server};
-
-/// A result of a slow collector is shown up to this age, which its own metric tells.
-pub(super) const SLOW_RESULT_AGE: Duration = Duration::from_secs(60);
 
 /// What is known of a server for as long as one state of it lasts.
 #[derive(Clone, Debug)]
@@ -58,8 +55,7 @@ pub(super) struct Shared {
 impl Shared {
     /// A server of which nothing is known yet.
     pub(super) fn new(name: Arc<str>, options: ConnectOptions, catalog: &Catalog) -> Self {
-        let definitions: Vec<_> =
-            catalog.definitions().iter().filter(|definition| !definition.queries.is_empty()).cloned().collect();
+        let definitions: Vec<_> = catalog.asking().cloned().collect();
         Self {
             server: Server::new(&*name, options),
             name,
@@ -96,20 +92,6 @@ impl Shared {
     /// Whether it is known to hang: nobody waits for such a server again.
     pub(super) fn hangs(&self) -> bool {
         matches!(self.state().1, Condition::Down { class: FailureClass::Timeout, .. })
-    }
-
-    /// The run of a collector that a reader who came at `asked` is shown, or why there is none.
-    pub(super) fn shown(&self, at: usize, asked: Instant) -> Result<Arc<Run>, Outcome> {
-        let failed = |class: &'static str, reason: String| Err(Outcome::Failed { class, reason });
-        let Some(slot) = self.slots.get(at) else { return failed("unknown", "no such collector".to_owned()) };
-        let (epoch, condition) = self.state();
-        if let Condition::Down { class, reason } = condition {
-            return failed("server_down", format!("{}: {reason}", class.as_str()));
-        }
-        let run = slot
-            .fresh(asked, epoch)
-            .or_else(|| slot.is_slow().then(|| slot.recent(asked, epoch, SLOW_RESULT_AGE)).flatten());
-        run.map_or_else(|| failed("timeout", "not answered within this reading's deadline".to_owned()), Ok)
     }
 
     /// Sessions open now.

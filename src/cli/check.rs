@@ -1,11 +1,10 @@
 //! `pgvitals check`: a Nagios plugin. Whatever goes wrong, it prints one line on stdout and exits 0, 1, 2 or 3.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CheckArgs, EXIT_UNKNOWN, ask, in_full, sources};
+use super::{CheckArgs, EXIT_UNKNOWN, ask, in_full, print, sources};
 use crate::check::Verdict;
 use crate::judge::Overrides;
 use crate::sink::nagios;
@@ -64,8 +63,4 @@ async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8
 
 fn unknown(name: &str, reason: &str) -> (String, u8) {
     (nagios::write(&Verdict::unknown(name, reason)), EXIT_UNKNOWN)
-}
-
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,11 +1,11 @@
 //! `pgvitals generate`: configuration for other programs, made from the checks in force.
 
-use super::{GenerateArgs, Objects, show, sources};
+use super::{GenerateArgs, Objects, print, sources};
 use crate::sink::objects;
 
 pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     let catalog = sources::load_catalog(args.catalog.config.as_deref())?;
-    show::print(&match args.objects {
+    print(&match args.objects {
         Objects::Nagios => objects::nagios(catalog.checks()),
         Objects::Nrpe => objects::nrpe(catalog.checks()),
     });

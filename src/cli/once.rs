@@ -1,11 +1,10 @@
 //! `pgvitals once`: one reading, printed.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::{Format, OnceArgs, sources};
+use super::{Format, OnceArgs, print, sources};
 use crate::agent::{Outcome, Want};
 use crate::sink::{graphite, json, openmetrics, prometheus};
 
@@ -28,8 +27,7 @@ pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
         }
         Format::Json => json::encode(&reading.snapshot, &mut text),
     }
-    // A reader such as `head` that closes early has what it wanted.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text);
     for server in &reading.servers {
         if let Err((class, reason)) = &server.state {
             eprintln!("pgvitals: {} is down, {class}: {reason}", server.name);

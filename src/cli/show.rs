@@ -1,10 +1,8 @@
 //! `pgvitals list`, `show` and `validate`: the catalog as it is in force.
 
-use std::io::Write as _;
-
 use anyhow::{anyhow, bail};
 
-use super::{CatalogArgs, ShowArgs, SourceArgs, sources};
+use super::{CatalogArgs, ShowArgs, SourceArgs, print, sources};
 use crate::catalog::{Catalog, Definition, Role, Version};
 use crate::check::{Check, Limits, Rule, Threshold};
 use crate::collect::host::COLLECTORS;
@@ -13,7 +11,7 @@ use crate::plan::Servers;
 pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
     let catalog = sources::load_catalog(args.config.as_deref())?;
     let mut text = String::from("Collectors of servers\n");
-    for definition in catalog.definitions().iter().filter(|definition| !definition.queries.is_empty()) {
+    for definition in catalog.asking() {
         let role = match definition.role {
             Role::Any => "",
             Role::Primary => " (primary only)",
@@ -85,8 +83,7 @@ fn statement(definition: &Definition, version: Option<&str>) -> anyhow::Result<S
 }
 
 fn names_with_sql(catalog: &Catalog) -> String {
-    let definitions = catalog.definitions().iter().filter(|definition| !definition.queries.is_empty());
-    definitions.map(|definition| definition.name.as_str()).collect::<Vec<_>>().join(", ")
+    catalog.asking().map(|definition| definition.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn thresholds(check: &Check) -> String {
@@ -97,9 +94,4 @@ fn limits(rule: &Rule) -> String {
     let Limits { warning, critical } = rule.limits();
     let range = |limit: Option<Threshold>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_text(rule.unit()));
     format!("{}, warning {}, critical {}", rule.expression(), range(warning), range(critical))
-}
-
-/// A reader such as `head` that closes early has what it wanted.
-pub(super) fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
