@@ -14,7 +14,9 @@ use crate::check::{Check, Limits};
 use crate::collect::host::Roots;
 use crate::config::{Config, Loaded, ServerConfig, USUAL_CHECKS};
 use crate::judge::{Judge, Overrides};
-use crate::server::{ConnectOptions, DiscoveryRoots, DsnError, Environment, Host, Keywords, Password, discover};
+use crate::server::{
+    ConnectOptions, DiscoveryRoots, DsnError, Environment, Keywords, Password, cluster_name, discover,
+};
 use crate::source::SourceError;
 
 /// A configuration that was understood to the end.
@@ -127,16 +129,7 @@ impl Plan {
 
 /// The name of a server that was given none: that of the Debian cluster there, else host and port.
 pub fn name_of(options: &ConnectOptions) -> String {
-    let found = discover(&DiscoveryRoots::default());
-    let is_there = |host: &str, port: u16| match options.hosts().first() {
-        Some(Host::Socket { directory, port: own }) => Path::new(host) == directory && port == *own,
-        Some(Host::Tcp { name, port: own, .. }) => {
-            ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()) && port == *own
-        }
-        None => false,
-    };
-    let cluster = found.into_iter().find(|found| is_there(&found.host, found.port));
-    cluster.map_or_else(|| options.name(), |cluster| cluster.name)
+    cluster_name(&DiscoveryRoots::default().etc_postgresql, options).unwrap_or_else(|| options.name())
 }
 
 /// The definitions of the binary and those of the folder; the usual folder need not exist.

@@ -29,7 +29,7 @@ mod wire;
 
 use std::time::Duration;
 
-pub use discovery::{Discovered, DiscoveryRoots, discover};
+pub use discovery::{Discovered, DiscoveryRoots, cluster_name, discover};
 pub use dsn::{parse as parse_dsn, split_list as split_dsn_list};
 pub use environment::Environment;
 pub use failure::{ConnectFailure, FailureClass, QueryFailure};
@@ -67,10 +67,5 @@ impl Server {
     /// Opens a session in the database of the options.
     pub async fn open(&self, timeout: Duration) -> Result<Session, ConnectFailure> {
         Session::open(&self.options, timeout, &self.tls).await
-    }
-
-    /// Opens a session in another database of the same server.
-    pub async fn open_database(&self, database: &str, timeout: Duration) -> Result<Session, ConnectFailure> {
-        Session::open(&self.options.with_database(database), timeout, &self.tls).await
     }
 }

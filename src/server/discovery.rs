@@ -13,7 +13,7 @@ use procfs::net::{UnixNetEntries, UnixState};
 
 use super::environment::Environment;
 use super::keywords::{DsnError, Keywords};
-use super::options::ConnectOptions;
+use super::options::{ConnectOptions, Host};
 
 /// A postmaster touches all its sockets at once, when it starts and about every hour.
 const SAME_MOMENT: Duration = Duration::from_secs(1);
@@ -76,6 +76,19 @@ pub fn discover(roots: &DiscoveryRoots) -> Vec<Discovered> {
         }
     }
     found
+}
+
+/// The name of the Debian cluster that these options lead to, such as `15/main`; none where there is no such cluster.
+pub fn cluster_name(etc_postgresql: &Path, options: &ConnectOptions) -> Option<String> {
+    let leads_to = |cluster: &debian::Cluster| match options.hosts().first() {
+        Some(Host::Socket { directory, port }) => cluster.has_socket(directory, *port),
+        Some(Host::Tcp { name, port, .. }) => {
+            ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()) && cluster.discovered().port == *port
+        }
+        None => false,
+    };
+    let cluster = debian::clusters(etc_postgresql).into_iter().find(leads_to)?;
+    Some(cluster.discovered().name)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,6 +222,26 @@ mod tests {
 
     fn names(roots: &DiscoveryRoots) -> Vec<String> {
         discover(roots).into_iter().map(|found| found.name).collect()
+    }
+
+    #[test]
+    fn options_that_lead_to_a_debian_cluster_have_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (etc, run) = (root.path().join("etc"), root.path().join("run"));
+        fs::create_dir(&run).unwrap();
+        std::os::unix::fs::symlink(&run, root.path().join("var_run")).unwrap();
+        let text = format!("port = 5433\nunix_socket_directories = '{}'\n", run.display());
+        write(&etc.join("15/main/postgresql.conf"), &text);
+        let name = |dsn: &str| {
+            let dsn = dsn.replace("ROOT", &root.path().display().to_string());
+            cluster_name(&etc, &ConnectOptions::parse(&dsn, &Environment::new(|_| None)).unwrap())
+        };
+        for leads in ["host=ROOT/run port=5433", "host=ROOT/var_run port=5433", "host=localhost port=5433"] {
+            assert_eq!(name(leads).as_deref(), Some("15/main"), "{leads}");
+        }
+        for other in ["host=ROOT/run port=5434", "host=ROOT port=5433", "host=db1 port=5433"] {
+            assert_eq!(name(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -184,12 +184,6 @@ impl ConnectOptions {
         })
     }
 
-    /// The same server with another database.
-    #[must_use]
-    pub fn with_database(&self, database: &str) -> Self {
-        Self { database: database.to_owned(), ..self.clone() }
-    }
-
     /// The same with this source of the password, which wins over all others.
     #[must_use]
     pub fn with_password(self, password: Password) -> Self {
