@@ -36,7 +36,7 @@ const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// Where Graphite is and what it gets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphiteConfig {
     /// `host:port` of carbon's line receiver, usually port 2003. The name is resolved anew for each connection.
     pub address: String,

@@ -101,13 +101,7 @@ struct Graphite {
 
 impl Graphite {
     fn start(plan: &Plan, judges: &watch::Receiver<Arc<Judge>>, ledger: &Ledger) -> Self {
-        let config = plan.config.graphite.as_ref().map(|section| GraphiteConfig {
-            address: section.address.clone(),
-            prefix: section.prefix.clone(),
-            host: None,
-            interval: section.interval.0,
-            queue_points: section.queue,
-        });
+        let config = graphite_config(plan);
         let mut pushing = JoinSet::new();
         let stats = config.as_ref().map(|_| Arc::<PushStats>::default());
         ledger.set_push(stats.clone());
@@ -124,14 +118,47 @@ impl Graphite {
     }
 
     fn follow(self, plan: &Plan, judges: &watch::Receiver<Arc<Judge>>, ledger: &Ledger) -> Self {
-        let next = plan.config.graphite.as_ref().map(|section| (&section.address, &section.prefix, section.interval.0));
-        let now = self.config.as_ref().map(|config| (&config.address, &config.prefix, config.interval));
-        if next == now && !self.pushing.is_empty() {
+        if graphite_config(plan) == self.config {
             return self;
         }
-        if self.config.is_some() {
+        if !self.pushing.is_empty() {
             warn!("graphite settings changed, points still queued for the old ones are dropped");
         }
         Self::start(plan, judges, ledger)
+    }
+}
+
+fn graphite_config(plan: &Plan) -> Option<GraphiteConfig> {
+    plan.config.graphite.as_ref().map(|section| GraphiteConfig {
+        address: section.address.clone(),
+        prefix: section.prefix.clone(),
+        host: None,
+        interval: section.interval.0,
+        queue_points: section.queue,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::config::{Config, GraphiteSection};
+    use crate::plan::Servers;
+    use crate::unit::Span;
+
+    fn plan(queue: usize) -> Plan {
+        let (address, prefix) = ("127.0.0.1:0".to_owned(), "pgvitals".to_owned());
+        let graphite = Some(GraphiteSection { address, prefix, interval: Span(Duration::from_secs(10)), queue });
+        let catalog = Arc::new(Catalog::built_in().unwrap());
+        Plan::new(Config { graphite, ..Config::default() }, catalog, Servers::Named(Vec::new()))
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_changes_only_the_queue_of_graphite_is_followed() {
+        let ledger = Arc::default();
+        let (_, judges) = watch::channel(Arc::new(plan(1).start(&ledger, None)));
+        let graphite = Graphite::start(&plan(100), &judges, &ledger);
+        let graphite = graphite.follow(&plan(100), &judges, &ledger).follow(&plan(200), &judges, &ledger);
+        assert_eq!(graphite.config.map(|config| config.queue_points), Some(200));
     }
 }
