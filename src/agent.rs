@@ -109,13 +109,14 @@ impl Agent {
         &self.catalog
     }
 
-    /// Begins to watch a server; false if one of that name is watched already. If `previous` watches the same server
-    /// with the same definitions, it is taken over with its connections and what it knows.
+    /// Begins to watch a server, anew if it is to be reached in another way than so far; false if it is watched already.
+    /// If `previous` watches the same server with the same definitions, it is taken over with its connections and what
+    /// it knows.
     ///
     /// Must be called within a Tokio runtime, whose tasks serve the server's connections.
     pub fn watch(&self, name: &str, options: ConnectOptions, previous: Option<&Self>) -> bool {
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
-        if servers.contains_key(name) {
+        if servers.get(name).is_some_and(|watched| *watched.shared.server.options() == options) {
             return false;
         }
         let same = previous.filter(|previous| previous.catalog.asks_the_same(&self.catalog));

@@ -78,7 +78,7 @@ fn start_loops(plan: Plan, judge: &Arc<Judge>) -> JoinSet<()> {
                 ticks.tick().await;
                 for (name, options) in plan.find_servers() {
                     if agent.watch(&name, options, None) {
-                        info!(server = name, "cluster discovered");
+                        info!(server = name, "cluster discovered, or found at another address");
                     }
                 }
             }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::pair::{ROLE, prepare};
-use crate::program::Program;
+use crate::program::{Facts, Program};
 
 /// Only the folder is looked at: the fixture's /proc knows none of the clusters of this machine.
 fn config(folder: &Path) -> String {
@@ -23,10 +23,29 @@ fn config(folder: &Path) -> String {
 
 /// What Debian's `pg_createcluster` leaves in /etc, as far as it matters here.
 fn announce(folder: &Path, cluster: &Cluster) {
-    let conf = format!("port = {}\nunix_socket_directories = '{}'\n", cluster.port(), cluster.socket_dir().display());
+    announce_at(folder, cluster, cluster.port());
+}
+
+fn announce_at(folder: &Path, cluster: &Cluster, port: u16) {
+    let conf = format!("port = {port}\nunix_socket_directories = '{}'\n", cluster.socket_dir().display());
     let place = folder.join("17/main");
     fs::create_dir_all(&place).unwrap();
     fs::write(place.join("postgresql.conf"), conf).unwrap();
+}
+
+/// Whoever makes a cluster writes its configuration bit by bit, and an administrator may give it another port.
+#[tokio::test]
+async fn a_cluster_found_at_another_address_is_followed_there() {
+    let folder = TempDir::new().unwrap();
+    let mut cluster = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
+    prepare(&cluster).await;
+    announce_at(folder.path(), &cluster, 1);
+    let program = Program::start(&config(folder.path()));
+    let up = |value| move |facts: &Facts| facts.values("pg_up", &["server=\"17/main\""]) == [value];
+    program.facts_until("it is down at the wrong port", up(0.0));
+    announce(folder.path(), &cluster);
+    program.facts_until("it is watched at its port", up(1.0));
+    cluster.stop().await.unwrap();
 }
 
 #[tokio::test]
