@@ -5,6 +5,7 @@
 
 mod definition;
 mod format;
+mod fragment;
 
 use std::collections::BTreeMap;
 use std::fs;

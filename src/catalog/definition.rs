@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, TypeSpec, Version};
+use super::fragment;
 use crate::check::Rule;
 use crate::metric::{Kind, Merge, Metric};
 use crate::unit::Span;
@@ -132,7 +133,7 @@ impl Definition {
             fresh_for: spec.fresh_for.map_or(FRESH_FOR, |Span(span)| span),
             timeout: timeout(&spec)?,
             top: top(&spec)?,
-            queries: queries(&spec.query)?,
+            queries: queries(text, &spec)?,
             metrics: spec.metric.iter().map(|metric| metric_column(metric, &labels)).collect::<Result<_, _>>()?,
             rules: rules(&spec)?,
             text: text.to_owned(),
@@ -192,7 +193,7 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    fn at<T>(place: &Spanned<T>, reason: impl Into<String>) -> Self {
+    pub(super) fn at<T>(place: &Spanned<T>, reason: impl Into<String>) -> Self {
         Self { at: place.span(), reason: reason.into() }
     }
 }
@@ -224,20 +225,20 @@ fn top(spec: &FileSpec) -> Result<Option<Top>, Mistake> {
     }
 }
 
-fn queries(specs: &[Spanned<QuerySpec>]) -> Result<Vec<Query>, Mistake> {
-    let mut queries: Vec<Query> = Vec::with_capacity(specs.len());
-    for spec in specs {
+fn queries(text: &str, spec: &FileSpec) -> Result<Vec<Query>, Mistake> {
+    let mut before: Option<Version> = None;
+    for spec in &spec.query {
         let QuerySpec { since, sql } = spec.get_ref();
-        if let Some(before) = queries.last().filter(|before| before.since >= *since.get_ref()) {
-            let reason = format!("expected a version above {}: queries stand oldest first", before.since);
+        if let Some(before) = before.filter(|before| before >= since.get_ref()) {
+            let reason = format!("expected a version above {before}: queries stand oldest first");
             return Err(Mistake::at(since, reason));
         }
         if sql.get_ref().trim().is_empty() {
             return Err(Mistake::at(sql, "expected a SELECT"));
         }
-        queries.push(Query { since: *since.get_ref(), sql: sql.get_ref().trim().to_owned() });
+        before = Some(*since.get_ref());
     }
-    Ok(queries)
+    fragment::expand(text, &spec.query, &spec.fragment, spec.extension.is_some())
 }
 
 fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String]) -> Result<MetricColumn, Mistake> {

@@ -1,5 +1,7 @@
 //! The written form of a definition: what may stand in a `checks/*.toml`, and nothing else.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -27,10 +29,15 @@ pub(super) struct FileSpec {
     #[serde(default)]
     pub(super) query: Vec<Spanned<QuerySpec>>,
     #[serde(default)]
+    pub(super) fragment: FragmentSpecs,
+    #[serde(default)]
     pub(super) metric: Vec<Spanned<MetricSpec>>,
     #[serde(default)]
     pub(super) rule: Vec<Spanned<RuleSpec>>,
 }
+
+/// The parts of queries that differ by version: name, version, text.
+pub(super) type FragmentSpecs = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
