@@ -77,7 +77,7 @@ async fn a_pooled_connection_goes_back_to_the_application_as_it_was() {
             ("statement_timeout", "20s"),
             ("lock_timeout", "100ms"),
             ("transaction_read_only", "on"),
-            ("search_path", "pg_catalog"),
+            ("search_path", "pg_catalog, pg_temp"),
         ] {
             assert_eq!(value(&mut session, &format!("SHOW {setting}")).await, expected, "{mode}: {setting}");
         }

@@ -35,7 +35,7 @@ async fn a_session_is_read_only_bounded_and_of_known_version() {
         ("lock_timeout", "100ms"),
         ("idle_in_transaction_session_timeout", "10s"),
         ("transaction_read_only", "on"),
-        ("search_path", "pg_catalog"),
+        ("search_path", "pg_catalog, pg_temp"),
         ("client_encoding", "UTF8"),
     ] {
         assert_eq!(value(&mut session, &format!("SHOW {setting}")).await, expected, "{setting}");

@@ -37,12 +37,13 @@ pub(super) enum Setting {
 }
 
 impl Settings {
-    /// The settings as one batch, each by `verb`.
+    /// The settings as one batch, each by `verb`. A path without `pg_temp` begins with it, and behind a pooler an
+    /// application may have left tables and types there.
     pub(super) fn batch(&self, verb: &str) -> String {
         let mut batch = format!(
             "{verb} application_name = 'pgvitals'; {verb} statement_timeout = {}; {verb} lock_timeout = {}; \
          {verb} idle_in_transaction_session_timeout = {}; {verb} default_transaction_read_only = on; \
-         {verb} search_path = pg_catalog",
+         {verb} search_path = pg_catalog, pg_temp",
             milliseconds(self.statement_timeout),
             milliseconds(LOCK_TIMEOUT),
             milliseconds(IDLE_IN_TRANSACTION),
