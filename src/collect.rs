@@ -1,6 +1,7 @@
 //! Asking: how a collector answers, and what can go wrong.
 
 pub mod host;
+pub mod shown;
 pub mod sql;
 
 use std::io;

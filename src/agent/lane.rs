@@ -163,7 +163,7 @@ impl Lane {
             Ok(rows) => rows,
             Err(failure) => return Run::without_families(started, epoch, outcome_of(&failure)),
         };
-        match families_of(definition, &rows) {
+        match slot.choose(epoch, |shown| families_of(definition, &rows, shown)) {
             Ok(collected) => Run {
                 started,
                 finished: Instant::now(),
@@ -172,6 +172,7 @@ impl Lane {
                 families: collected.families.into_iter().map(Arc::new).collect(),
                 rows: collected.rows,
                 folded: collected.folded,
+                remainder: collected.remainder,
             },
             Err(error) => {
                 let outcome = Outcome::Failed { class: "column", reason: error.to_string() };

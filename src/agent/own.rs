@@ -22,12 +22,15 @@ pub(super) struct Runs {
     failures: Column,
     reasons: Table,
     reason: Column,
+    remainders: Table,
+    remainder: Column,
 }
 
 impl Runs {
     pub(super) fn new() -> Self {
         let mut table = Table::new(&["collector"]);
         let mut reasons = Table::new(&["collector", "outcome", "reason"]);
+        let mut remainders = Table::new(&["collector", "metric"]);
         Self {
             success: table.column(
                 Kind::Gauge,
@@ -40,7 +43,7 @@ impl Runs {
             folded: table.column(
                 Kind::Gauge,
                 "pgvitals_collector_dropped_rows",
-                "Rows that max_series folded into the row \"other\" in the latest run",
+                "Rows of the latest run that max_series keeps from being shown",
             ),
             total: table.column(Kind::Counter, "pgvitals_collector_runs_total", "Runs since the agent started"),
             failures: table.column(
@@ -53,15 +56,27 @@ impl Runs {
                 "pgvitals_collector_absent",
                 "1 with the reason while a collector's facts are absent",
             ),
+            remainder: remainders.column(
+                Kind::Gauge,
+                "pgvitals_collector_remainder",
+                "What the rows that max_series keeps from being shown have of a counter; falls and leaps as rows change sides",
+            ),
             table,
             reasons,
+            remainders,
         }
     }
 
     pub(super) fn add(&mut self, report: &Report, run: Option<&Run>, slot: Option<&Slot>) {
         self.table.row(&[&report.collector]);
         match &report.outcome {
-            Outcome::Ok => self.table.set(self.success, 1.0),
+            Outcome::Ok => {
+                self.table.set(self.success, 1.0);
+                for (metric, value) in run.into_iter().flat_map(|run| &run.remainder) {
+                    self.remainders.row(&[&report.collector, metric]);
+                    self.remainders.set(self.remainder, *value);
+                }
+            }
             Outcome::Failed { class, .. } => {
                 self.table.set(self.success, 0.0);
                 self.add_reason(report, class);
@@ -88,6 +103,7 @@ impl Runs {
     pub(super) fn into_families(self) -> Vec<Family> {
         let mut families = self.table.into_families();
         families.extend(self.reasons.into_families());
+        families.extend(self.remainders.into_families());
         families
     }
 }

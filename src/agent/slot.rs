@@ -1,11 +1,13 @@
 //! One collector of one server (or of the host) with its latest run, which all readers share.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::collect::shown::Shown;
 use crate::metric::Family;
 
 /// How a run ended.
@@ -75,12 +77,23 @@ pub(super) struct Run {
     pub(super) families: Vec<Arc<Family>>,
     pub(super) rows: usize,
     pub(super) folded: usize,
+    /// By counter, what the folded rows have of it.
+    pub(super) remainder: BTreeMap<String, f64>,
 }
 
 impl Run {
     /// A run that gave nothing.
     pub(super) fn without_families(started: Instant, epoch: u64, outcome: Outcome) -> Self {
-        Self { started, finished: Instant::now(), epoch, outcome, families: Vec::new(), rows: 0, folded: 0 }
+        Self {
+            started,
+            finished: Instant::now(),
+            epoch,
+            outcome,
+            families: Vec::new(),
+            rows: 0,
+            folded: 0,
+            remainder: BTreeMap::new(),
+        }
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -97,6 +110,8 @@ pub(super) struct Slot {
     slow: AtomicBool,
     runs: AtomicU64,
     failures: AtomicU64,
+    /// Which rows of a bounded definition were shown last, and in which state of the server.
+    shown: Mutex<(u64, Shown)>,
 }
 
 /// A result of a slow collector is shown up to this age, which its own metric tells.
@@ -115,6 +130,7 @@ impl Slot {
             slow: AtomicBool::new(false),
             runs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            shown: Mutex::default(),
         }
     }
 
@@ -160,6 +176,15 @@ impl Slot {
         }
         self.queued.store(false, Ordering::Release);
         self.latest.send_replace(Some(Arc::new(run)));
+    }
+
+    /// Lets a run of this epoch choose the rows it shows, beside those that the one before has shown.
+    pub(super) fn choose<T>(&self, epoch: u64, choose: impl FnOnce(&mut Shown) -> T) -> T {
+        let mut last = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != epoch {
+            *last = (epoch, Shown::default());
+        }
+        choose(&mut last.1)
     }
 
     /// Waits until the next run is stored.

@@ -49,7 +49,8 @@ pub struct Definition {
     pub text: String,
 }
 
-/// The bound on label rows: the `keep` largest by `rank_by` stay, all others become one row `other`.
+/// The bound on label rows: the `keep` largest by `rank_by` are shown, all others become one row `other`, or the remainder
+/// of counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Top {
     /// How many rows stay.

@@ -78,9 +78,10 @@ impl History {
             let start = u64::from(now).saturating_sub(counter.window);
             let step = counter.window / STEPS;
             for sample in snapshot.find(metric).into_iter().flat_map(|group| group.samples()) {
-                if !sample.value.is_finite() || !write_key(&sample, &mut key) {
+                if !sample.value.is_finite() {
                     continue;
                 }
+                write_key(&sample, &mut key);
                 if !counter.series.contains_key(key.as_str()) {
                     counter.series.insert(key.as_str().into(), Points::new());
                 }
@@ -100,7 +101,8 @@ impl History {
     pub fn increase(&self, metric: &str, sample: &Sample<'_>, window: Duration, now: SystemTime) -> Option<Increase> {
         let mut key = String::new();
         let counter = self.counters.get(metric)?;
-        let points = write_key(sample, &mut key).then(|| counter.series.get(key.as_str())).flatten()?;
+        write_key(sample, &mut key);
+        let points = counter.series.get(key.as_str())?;
         let now = millis(now.duration_since(self.origin?).ok()?);
         let start = now.saturating_sub(millis(window));
         let earliest = start.saturating_sub(millis(window));
@@ -204,22 +206,15 @@ fn drop_before(points: &mut Points, start: u64) {
     }
 }
 
-/// Writes a series' labels as one text; says no where there is no series to follow.
-fn write_key(sample: &Sample<'_>, key: &mut String) -> bool {
+/// Writes a series' labels as one text.
+fn write_key(sample: &Sample<'_>, key: &mut String) {
     key.clear();
-    let (mut own, mut rest) = (0, 0);
     for (name, value) in sample.labels() {
         // PostgreSQL allows no NUL in any text.
         for part in [name, "\0", value, "\0"] {
             key.push_str(part);
         }
-        if name != "server" {
-            own += 1;
-            rest += usize::from(value == "other");
-        }
     }
-    // The row of all that `max_series` folds together: what it sums changes from one reading to the next.
-    own == 0 || rest < own
 }
 
 #[cfg(test)]
@@ -304,14 +299,6 @@ mod tests {
         history.record(&snapshot(at(0), "c{datname=\"dropped\"} 5"));
         history.record(&snapshot(at(61_000), "d 1"));
         assert!(history.counters["c"].series.is_empty());
-    }
-
-    #[test]
-    fn the_remainder_of_a_capped_family_has_no_past() {
-        let text = "c{server=\"a\",user=\"other\",db=\"other\"} 5\nc{server=\"a\",user=\"other\",db=\"x\"} 5";
-        let mut history = History::new([("c", MINUTE)]);
-        history.record(&snapshot(at(0), text));
-        assert_eq!(history.counters["c"].series.len(), 1);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! From the rows of a definition's query to families: the only code that reads rows.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::CollectError;
+use super::shown::Shown;
 use crate::catalog::{Definition, MetricColumn, Top};
-use crate::metric::{Column, Family, Metric, Table};
+use crate::metric::{Column, Family, Kind, Metric, Table};
 use crate::server::RowSet;
 
-/// The label value of the row that holds what was too small to be shown alone.
+/// The label value of the row that holds what was too small to be shown alone; of gauges only.
 pub const REMAINDER: &str = "other";
 
 /// What a query gave.
@@ -20,16 +22,19 @@ pub struct Collected {
     pub rows: usize,
     /// The rows that went into the remainder.
     pub folded: usize,
+    /// By metric, what the rows in the remainder have of it. As rows come to be shown and cease to be, it falls and leaps:
+    /// as a series of a counter's family it would be taken for resets and growth, so it is no sample of it.
+    pub remainder: BTreeMap<String, f64>,
 }
 
-/// Turns rows into the families of a definition.
+/// Turns rows into the families of a definition; `last` is what was shown of it before, and then what is shown now.
 ///
 /// # Errors
 ///
 /// A declared column is missing, or a value is no number.
-pub fn families_of(definition: &Definition, rows: &RowSet) -> Result<Collected, CollectError> {
+pub fn families_of(definition: &Definition, rows: &RowSet, last: &mut Shown) -> Result<Collected, CollectError> {
     let columns = Columns::of(definition, rows)?;
-    let shown = definition.top.as_ref().map(|top| largest(definition, top, &columns, rows)).transpose()?.flatten();
+    let shown = definition.top.as_ref().map(|top| chosen(definition, top, &columns, rows, last)).transpose()?;
     let mut shapes = shapes_of(definition, &columns)?;
     for row in 0..rows.len() {
         let folded = shown.as_ref().is_some_and(|shown| shown.get(row) == Some(&false));
@@ -39,8 +44,12 @@ pub fn families_of(definition: &Definition, rows: &RowSet) -> Result<Collected, 
         }
     }
     let folded = shown.map_or(0, |shown| shown.iter().filter(|shown| !**shown).count());
-    let families = shapes.into_iter().flat_map(|shape| shape.table.into_families()).collect();
-    Ok(Collected { families, rows: rows.len(), folded })
+    let mut collected = Collected { rows: rows.len(), folded, ..Collected::default() };
+    for shape in shapes {
+        collected.remainder.extend(shape.metrics.into_iter().flat_map(|metric| metric.remainder));
+        collected.families.extend(shape.table.into_families());
+    }
+    Ok(collected)
 }
 
 /// One row of an answer.
@@ -74,33 +83,41 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Which rows stay; none where all do. Rows with the same labels are ranked as the one row that they will be.
-fn largest(
+/// Which rows stay. Rows with the same labels are ranked as the one row that they will be.
+fn chosen(
     definition: &Definition,
     top: &Top,
     columns: &Columns<'_>,
     rows: &RowSet,
-) -> Result<Option<Vec<bool>>, CollectError> {
-    if rows.len() <= top.keep {
-        return Ok(None);
-    }
+    last: &mut Shown,
+) -> Result<Vec<bool>, CollectError> {
     let labels: BTreeSet<&str> =
         definition.metrics.iter().flat_map(|metric| &metric.labels).map(String::as_str).collect();
     let labels = labels.into_iter().map(|label| columns.find(label)).collect::<Result<Vec<_>, _>>()?;
     let rank = columns.find(&top.rank_by)?;
-    let mut ranks: HashMap<Vec<Option<&str>>, (f64, usize)> = HashMap::new();
-    let mut keys = Vec::with_capacity(rows.len());
+    let mut ranked: Vec<(f64, u64)> = Vec::new();
+    let mut places: HashMap<u64, usize> = HashMap::new();
+    let mut place_of_row = Vec::with_capacity(rows.len());
     for index in 0..rows.len() {
         let row = Row { rows, row: index };
-        let next = ranks.len();
-        let (sum, key) = ranks.entry(labels.iter().map(|&label| row.get(label)).collect()).or_insert((0.0, next));
-        *sum += number(row, rank, &top.rank_by)?.unwrap_or_default();
-        keys.push(*key);
+        // Of the same labels the same number, from one reading to the next.
+        let mut hasher = DefaultHasher::new();
+        for &label in &labels {
+            row.get(label).unwrap_or_default().hash(&mut hasher);
+        }
+        let key = hasher.finish();
+        let place = *places.entry(key).or_insert(ranked.len());
+        if place == ranked.len() {
+            ranked.push((0.0, key));
+        }
+        let value = number(row, rank, &top.rank_by)?.unwrap_or_default();
+        if let Some((sum, _)) = ranked.get_mut(place) {
+            *sum += value;
+        }
+        place_of_row.push(place);
     }
-    let mut ranked: Vec<(f64, usize)> = ranks.into_values().collect();
-    ranked.sort_by(|(left, a), (right, b)| right.total_cmp(left).then(a.cmp(b)));
-    let shown: HashSet<usize> = ranked.into_iter().take(top.keep).map(|(_, key)| key).collect();
-    Ok(Some(keys.iter().map(|key| shown.contains(key)).collect()))
+    let shown = last.choose(top.keep, &ranked);
+    Ok(place_of_row.into_iter().map(|place| shown.get(place) == Some(&true)).collect())
 }
 
 /// The metrics of a definition that have the same labels.
@@ -117,6 +134,7 @@ struct Filled<'a> {
     template: Vec<(&'a str, usize)>,
     columns: HashMap<String, Column>,
     plain: Option<Column>,
+    remainder: BTreeMap<String, f64>,
 }
 
 fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Vec<Shape<'a>>, CollectError> {
@@ -135,7 +153,14 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
         let template = template.collect::<Result<Vec<_>, CollectError>>()?;
         let plain = template.is_empty().then(|| shape.table.column_of(Arc::clone(&source.metric), source.merge));
         let value = columns.find(&source.column)?;
-        shape.metrics.push(Filled { source, value, template, columns: HashMap::new(), plain });
+        shape.metrics.push(Filled {
+            source,
+            value,
+            template,
+            columns: HashMap::new(),
+            plain,
+            remainder: BTreeMap::new(),
+        });
     }
     Ok(shapes.into_iter().map(|(_, shape)| shape).collect())
 }
@@ -145,7 +170,11 @@ impl Shape<'_> {
         let label = |&at: &usize| if folded { REMAINDER } else { row.get(at).unwrap_or_default() };
         self.table.row(&self.labels.iter().map(label).collect::<Vec<_>>());
         for metric in &mut self.metrics {
-            if let Some(value) = number(row, metric.value, &metric.source.column)? {
+            let Some(value) = number(row, metric.value, &metric.source.column)? else { continue };
+            // What has no labels is one value however many rows there are.
+            if folded && !self.labels.is_empty() && metric.source.metric.kind != Kind::Gauge {
+                metric.add_remainder(row, value);
+            } else {
                 let column = metric.column_in(&mut self.table, row);
                 self.table.set(column, value);
             }
@@ -159,16 +188,32 @@ impl Filled<'_> {
         if let Some(column) = self.plain {
             return column;
         }
-        let fill = |text: &str, escape: fn(&str) -> String| {
-            self.template.iter().fold(text.to_owned(), |text, (name, at)| {
-                text.replace(&format!("{{{name}}}"), &escape(row.get(*at).unwrap_or_default()))
-            })
-        };
-        let name = fill(&self.source.metric.name, name_part);
         let metric = &self.source.metric;
-        *self.columns.entry(name.clone()).or_insert_with(|| {
-            let metric = Metric { name, help: fill(&metric.help, str::to_owned), kind: metric.kind };
-            table.column_of(Arc::new(metric), self.source.merge)
+        let name = self.fill(&metric.name, row, name_part);
+        if let Some(column) = self.columns.get(&name) {
+            return *column;
+        }
+        let help = self.fill(&metric.help, row, str::to_owned);
+        let described = Arc::new(Metric { name: name.clone(), help, kind: metric.kind });
+        let column = table.column_of(described, self.source.merge);
+        self.columns.insert(name, column);
+        column
+    }
+
+    fn add_remainder(&mut self, row: Row<'_>, value: f64) {
+        let filled = (!self.template.is_empty()).then(|| self.fill(&self.source.metric.name, row, name_part));
+        let name = filled.as_deref().unwrap_or(&self.source.metric.name);
+        if let Some(sum) = self.remainder.get_mut(name) {
+            *sum = self.source.merge.apply(*sum, value);
+        } else {
+            self.remainder.insert(name.to_owned(), value);
+        }
+    }
+
+    /// A text with the row's values in the place of the columns' names.
+    fn fill(&self, text: &str, row: Row<'_>, escape: fn(&str) -> String) -> String {
+        self.template.iter().fold(text.to_owned(), |text, (name, at)| {
+            text.replace(&format!("{{{name}}}"), &escape(row.get(*at).unwrap_or_default()))
         })
     }
 }
@@ -178,92 +223,23 @@ fn name_part(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
-/// A value as PostgreSQL prints it; NULL is not known.
+/// A value as PostgreSQL prints it; NULL is not known. Texts that only Rust takes for numbers, and numbers too large to be
+/// kept, are errors: a value is never made up.
 fn number(row: Row<'_>, at: usize, column: &str) -> Result<Option<f64>, CollectError> {
     let Some(text) = row.get(at) else { return Ok(None) };
-    match text {
-        "t" => Ok(Some(1.0)),
-        "f" => Ok(Some(0.0)),
-        _ => text.parse().map(Some).map_err(|_| CollectError::Column {
-            column: column.to_owned(),
-            reason: format!("expected a number or a boolean, got {:?}", text.chars().take(40).collect::<String>()),
-        }),
-    }
+    let parsed = match text {
+        "t" => Some(1.0),
+        "f" => Some(0.0),
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => text.parse().ok().filter(|value: &f64| value.is_finite()),
+    };
+    parsed.map(Some).ok_or_else(|| CollectError::Column {
+        column: column.to_owned(),
+        reason: format!("expected a number or a boolean, got {:?}", text.chars().take(40).collect::<String>()),
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(columns: &[&str], rows: &[&[Option<&str>]]) -> RowSet {
-        let mut answer = RowSet::new(columns.iter().map(|&column| column.to_owned()).collect());
-        assert!(rows.iter().copied().flatten().all(|&value| answer.push(value)));
-        answer
-    }
-
-    fn collect(head: &str, columns: &[&str], rows: &[&[Option<&str>]]) -> Result<Vec<String>, String> {
-        let sql = format!("SELECT {}", columns.join(", "));
-        let text = format!("help = \"x\"\n{head}\n[[query]]\nsince = 10\nsql = \"{sql}\"\n{METRICS}");
-        let definition = Definition::parse("x", &text).unwrap();
-        let rows = answer(columns, rows);
-        let families = families_of(&definition, &rows).map_err(|error| error.to_string())?.families;
-        let line = |family: &Family| {
-            let samples = family.samples().map(|sample| {
-                let labels = sample.labels().map(|(_, value)| value).collect::<Vec<_>>().join(",");
-                format!("{labels}={}", sample.value)
-            });
-            format!("{}: {}", family.metric().name, samples.collect::<Vec<_>>().join(" "))
-        };
-        Ok(families.iter().map(line).collect())
-    }
-
-    const METRICS: &str = r#"
-[[metric]]
-name = "pg_size_bytes"
-type = "gauge"
-column = "size"
-help = "Size"
-merge = "sum"
-labels = ["datname"]
-
-[[metric]]
-name = "pg_{datname}"
-type = "gauge"
-column = "flag"
-help = "Flag of {datname}"
-labels = []
-"#;
-
-    #[test]
-    fn null_is_no_sample_and_booleans_are_numbers() {
-        let rows: &[&[Option<&str>]] =
-            &[&[Some("a-b"), Some("7"), Some("t")], &[Some("c"), None, Some("f")], &[None, Some("1"), None]];
-        let families = collect("", &["datname", "size", "flag"], rows).unwrap();
-        assert_eq!(families, ["pg_size_bytes: a-b=7 =1", "pg_a_b: =1", "pg_c: =0"]);
-    }
-
-    #[test]
-    fn the_largest_rows_stay_and_the_rest_is_one_row_so_that_the_sum_stays_true() {
-        let rows: &[&[Option<&str>]] = &[
-            &[Some("small"), Some("1"), None],
-            &[Some("large"), Some("9"), None],
-            &[Some("null"), None, None],
-            &[Some("middle"), Some("2"), None],
-            &[Some("tiny"), Some("0.5"), None],
-            &[Some("other one"), Some("4"), None],
-            &[Some("middle"), Some("3"), None],
-        ];
-        let families = collect("max_series = 2\nrank_by = \"size\"", &["datname", "size", "flag"], rows).unwrap();
-        assert_eq!(families, ["pg_size_bytes: other=5.5 large=9 middle=5"]);
-    }
-
-    #[test]
-    fn a_missing_column_or_a_text_is_an_error_that_names_the_column() {
-        let definition = format!("help = \"x\"\n[[query]]\nsince = 10\nsql = \"datname size flag\"\n{METRICS}");
-        let definition = Definition::parse("x", &definition).unwrap();
-        let error = families_of(&definition, &answer(&["datname", "flag"], &[])).unwrap_err();
-        assert_eq!(error.to_string(), "column `size`: the query does not return it");
-        let error = collect("", &["datname", "size", "flag"], &[&[Some("a"), Some("big"), None]]).unwrap_err();
-        assert_eq!(error, "column `size`: expected a number or a boolean, got \"big\"");
-    }
-}
+mod tests;
