@@ -243,6 +243,53 @@ help = "One"
         }
     }
 
+    /// What the grammar itself makes of these is `pg_catalog`'s, whatever the search path; none of them is a name.
+    const GRAMMAR: &str = "AND AS ASC BY CASE COALESCE DISTINCT ELSE EXISTS EXTRACT FILTER FROM GREATEST IN JOIN LATERAL LEAST \
+                           NOT NULLIF ON OR OVER SELECT THEN UNION ALL VALUES WHEN WHERE";
+    const GRAMMAR_TYPES: &str = "bigint boolean integer interval numeric smallint";
+
+    /// The functions and types that a statement finds by its search path.
+    fn found_by_path(sql: &str) -> Vec<String> {
+        let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
+        let code = lines.collect::<Vec<_>>().join("\n");
+        // Between quotes stand values.
+        let code = code.split('\'').step_by(2).collect::<Vec<_>>().join("''");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_.{}".contains(c);
+        let word_before = |end: usize| {
+            let start = code[..end].rfind(|c| !is_name(c)).map_or(0, |at| at + 1);
+            (start, &code[start..end])
+        };
+        let mut found = Vec::new();
+        for (at, _) in code.match_indices('(') {
+            let (start, word) = word_before(code[..at].trim_end().len());
+            // `AS name(column)` names the columns of what stands before it.
+            let names_columns = word_before(code[..start].trim_end().len()).1.ends_with("AS");
+            let is_grammar = word.is_empty() || GRAMMAR.split(' ').any(|known| known == word);
+            if !(is_grammar || names_columns || ["pg_catalog.", "{schema}."].iter().any(|it| word.starts_with(it))) {
+                found.push(word.to_owned());
+            }
+        }
+        for (at, _) in code.match_indices("::") {
+            let word = code[at + 2..].split(|c| !is_name(c)).next().unwrap_or_default();
+            if !word.starts_with("pg_catalog.") && !GRAMMAR_TYPES.split(' ').any(|known| known == word) {
+                found.push(word.to_owned());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_built_in_query_names_the_schema_of_functions_and_types() {
+        let sql = "SELECT count(*), a.b (1), pg_catalog.now() -- x(1)\n, 'y(1)', 1::text, EXTRACT(EPOCH FROM z) FROM f() AS g(h)";
+        assert_eq!(found_by_path(sql), ["count", "a.b", "f", "text"]);
+        for definition in Catalog::built_in().unwrap().definitions() {
+            for query in &definition.queries {
+                let found = found_by_path(&query.sql);
+                assert!(found.is_empty(), "{} since {}: {found:?}", definition.name, query.since);
+            }
+        }
+    }
+
     #[test]
     fn a_file_of_the_folder_replaces_the_built_in_one_of_its_name() {
         let catalog =

@@ -6,7 +6,7 @@ use crate::majors;
 use crate::pair::{self, Pair};
 
 /// Why a definition may give nothing: it is of another role, or the server is older than what it reads.
-fn is_expected(reason: &str) -> bool {
+pub(crate) fn is_expected(reason: &str) -> bool {
     ["runs on a primary only", "runs on a standby only", "needs PostgreSQL ", "needs pg_stat_statements "]
         .iter()
         .any(|expected| reason.starts_with(expected))

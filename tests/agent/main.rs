@@ -40,6 +40,8 @@ mod nagios_objects;
 mod nrpe;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
+/// Objects planted under the catalog's names.
+mod planted;
 /// Sessions through `PgBouncer`, and its console.
 mod pooler;
 /// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.
