@@ -3,6 +3,7 @@
 //! Nothing here keeps time. Whoever wants to know reads; a collector whose result is older than its `fresh_for` is asked,
 //! and readers who come meanwhile share that run.
 
+mod cost;
 mod host;
 mod lane;
 mod own;

@@ -16,6 +16,7 @@ pub(super) struct Runs {
     success: Column,
     duration: Column,
     age: Column,
+    interval: Column,
     rows: Column,
     folded: Column,
     total: Column,
@@ -39,6 +40,11 @@ impl Runs {
             ),
             duration: table.column(Kind::Gauge, "pgvitals_collector_duration_seconds", "Duration of the latest run"),
             age: table.column(Kind::Gauge, "pgvitals_collector_age_seconds", "Age of the latest run's facts"),
+            interval: table.column(
+                Kind::Gauge,
+                "pgvitals_collector_interval_seconds",
+                "A result is used again for this long: the definition's fresh_for, or 100 times what a run takes",
+            ),
             rows: table.column(Kind::Gauge, "pgvitals_collector_rows", "Rows (of the host: samples) of the latest run"),
             folded: table.column(
                 Kind::Gauge,
@@ -89,7 +95,9 @@ impl Runs {
             self.table.set(self.rows, run.rows as f64);
             self.table.set(self.folded, run.folded as f64);
         }
-        if let Some((runs, failures)) = slot.map(Slot::counts) {
+        if let Some(slot) = slot {
+            let (runs, failures) = slot.counts();
+            self.table.set(self.interval, slot.interval().as_secs_f64());
             self.table.set(self.total, runs as f64);
             self.table.set(self.failures, failures as f64);
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::cost::Cost;
 use crate::collect::shown::Shown;
 use crate::metric::Family;
 
@@ -105,6 +106,8 @@ impl Run {
 #[derive(Debug)]
 pub(super) struct Slot {
     fresh_for: Duration,
+    /// What its runs cost; none where that is no reason to ask less often.
+    cost: Option<Mutex<Cost>>,
     latest: watch::Sender<Option<Arc<Run>>>,
     queued: AtomicBool,
     slow: AtomicBool,
@@ -114,7 +117,7 @@ pub(super) struct Slot {
     shown: Mutex<(u64, Shown)>,
 }
 
-/// A result of a slow collector is shown up to this age, which its own metric tells.
+/// A result of a slow collector is shown this much longer than it is fresh; its age is a metric.
 const SLOW_RESULT_AGE: Duration = Duration::from_secs(60);
 /// A failure is asked again after this time, however long a good result may be kept.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -122,9 +125,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const RETRY_UNPRIVILEGED: Duration = Duration::from_secs(600);
 
 impl Slot {
+    /// For what costs nobody else anything: a result is used again for `fresh_for`.
     pub(super) fn new(fresh_for: Duration) -> Self {
         Self {
             fresh_for,
+            cost: None,
             latest: watch::Sender::new(None),
             queued: AtomicBool::new(false),
             slow: AtomicBool::new(false),
@@ -134,17 +139,32 @@ impl Slot {
         }
     }
 
+    /// For what costs a server its time: a result is used again for `fresh_for`, or longer if the run was that costly.
+    pub(super) fn weighed(fresh_for: Duration) -> Self {
+        Self { cost: Some(Mutex::default()), ..Self::new(fresh_for) }
+    }
+
+    /// How long a result is used again.
+    pub(super) fn interval(&self) -> Duration {
+        self.fresh_for.max(self.stretch())
+    }
+
+    fn stretch(&self) -> Duration {
+        let cost = self.cost.as_ref().map(|cost| cost.lock().unwrap_or_else(PoisonError::into_inner).interval());
+        cost.unwrap_or_default()
+    }
+
     /// The latest run, if a reader who came at `asked` may have it.
     pub(super) fn fresh(&self, asked: Instant, epoch: u64) -> Option<Arc<Run>> {
         let latest = self.latest.borrow();
         let run = latest.as_ref()?;
         let fresh_for = match run.outcome {
-            Outcome::Ok => self.fresh_for,
+            Outcome::Ok => self.interval(),
             // Each try is an ERROR in the server's log. A GRANT of `pg_monitor` begins an epoch, so it is seen at once.
             Outcome::Skipped { why: Skip::Privilege, .. } => RETRY_UNPRIVILEGED,
             // A promotion or a new extension makes it apply, and looking costs nothing.
             Outcome::Skipped { .. } => Duration::ZERO,
-            Outcome::Failed { .. } => self.fresh_for.min(RETRY_AFTER),
+            Outcome::Failed { .. } => self.fresh_for.min(RETRY_AFTER).max(self.stretch()),
         };
         let fresh = run.finished >= asked || run.started + fresh_for > asked;
         (fresh && run.epoch == epoch).then(|| Arc::clone(run))
@@ -154,8 +174,16 @@ impl Slot {
     pub(super) fn shown(&self, asked: Instant, epoch: u64) -> Option<Arc<Run>> {
         self.fresh(asked, epoch).or_else(|| {
             let latest = self.latest().filter(|_| self.is_slow())?;
-            (latest.epoch == epoch && latest.finished + SLOW_RESULT_AGE > asked).then_some(latest)
+            let until = latest.started + self.interval() + SLOW_RESULT_AGE;
+            (latest.epoch == epoch && until > asked).then_some(latest)
         })
+    }
+
+    /// Whether a reader who came at `asked` waits for it: for a slow collector only one who would see nothing of it
+    /// otherwise, and who has the time that it took before.
+    pub(super) fn is_awaited(&self, asked: Instant, epoch: u64, deadline: Instant) -> bool {
+        let in_time = |run: Arc<Run>| run.outcome == Outcome::Ok && Instant::now() + run.duration() < deadline;
+        !self.is_slow() || (self.shown(asked, epoch).is_none() && self.latest().is_some_and(in_time))
     }
 
     /// The latest run, fresh or not.
@@ -173,6 +201,9 @@ impl Slot {
         self.runs.fetch_add(1, Ordering::Relaxed);
         if matches!(run.outcome, Outcome::Failed { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(cost) = &self.cost {
+            cost.lock().unwrap_or_else(PoisonError::into_inner).note(run.epoch, run.duration());
         }
         self.queued.store(false, Ordering::Release);
         self.latest.send_replace(Some(Arc::new(run)));

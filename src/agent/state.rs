@@ -59,7 +59,7 @@ impl Shared {
         Self {
             server: Server::new(&*name, options),
             name,
-            slots: definitions.iter().map(|definition| Slot::new(definition.fresh_for)).collect(),
+            slots: definitions.iter().map(|definition| Slot::weighed(definition.fresh_for)).collect(),
             definitions,
             probe: Slot::new(Duration::ZERO),
             connects: AtomicU64::new(0),

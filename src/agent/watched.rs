@@ -56,7 +56,9 @@ impl Watched {
         for &(at, (slot, _)) in &chosen {
             let settled = || {
                 let (epoch, condition) = self.shared.state();
-                slot.is_slow() || slot.fresh(asked, epoch).is_some() || matches!(condition, Condition::Down { .. })
+                slot.fresh(asked, epoch).is_some()
+                    || !slot.is_awaited(asked, epoch, deadline)
+                    || matches!(condition, Condition::Down { .. })
             };
             wait(slot, deadline, settled, || self.ask(at, slot)).await;
         }

@@ -26,6 +26,8 @@ mod discovery;
 mod exposition;
 /// Every way to be refused, and passwords from everywhere.
 mod failures;
+/// Collectors that misbehave.
+mod fate;
 /// What every major is shown to have, in one file per major.
 mod golden;
 /// Pushing to Graphite, through outages.

@@ -1,0 +1,61 @@
+//! Collectors that misbehave: each harms itself alone, and costs the server no more than its share.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
+use tempfile::TempDir;
+
+use crate::pair;
+use crate::program::{Facts, Program, label, watching};
+
+/// A definition of one gauge that has this name and comes from this query.
+fn definition(name: &str, sql: &str) -> String {
+    format!(
+        "help = \"A test\"\n[[query]]\nsince = 10\nsql = '''{sql}'''\n\
+         [[metric]]\nname = \"pg_{name}\"\ntype = \"gauge\"\ncolumn = \"value\"\nhelp = \"A test\"\n"
+    )
+}
+
+/// A server and an agent that asks it these queries too, each under a name.
+async fn asking(queries: &[(&str, &str)]) -> (Cluster, Program, TempDir) {
+    let server = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
+    pair::prepare(&server).await;
+    server.sql("postgres", "CREATE TABLE pace AS SELECT 0.0::float8 AS seconds").await.unwrap();
+    server.sql("postgres", "GRANT SELECT ON pace TO public").await.unwrap();
+    let checks = tempfile::tempdir().unwrap();
+    for (name, sql) in queries {
+        fs::write(checks.path().join(format!("{name}.toml")), definition(name, sql)).unwrap();
+    }
+    let agent = Program::start(&format!("checks = '{}'\n{}", checks.path().display(), watching(&[&server])));
+    (server, agent, checks)
+}
+
+/// What a metric says of one collector.
+fn of(facts: &Facts, server: &Cluster, collector: &str, metric: &str) -> Option<f64> {
+    facts.value(metric, &[&label(server), &format!("collector={collector:?}")])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_costly_query_is_asked_less_often_until_it_is_cheap_again() {
+    let paced = "SELECT count(*) AS value FROM public.pace, pg_catalog.pg_sleep((SELECT seconds FROM public.pace))";
+    let (server, agent, _checks) = asking(&[("paced", paced)]).await;
+    let interval = |facts: &Facts| of(facts, &server, "paced", "pgvitals_collector_interval_seconds").unwrap();
+    let runs = |facts: &Facts| of(facts, &server, "paced", "pgvitals_collector_runs_total").unwrap();
+    assert!((interval(&agent.facts()) - 1.0).abs() < 1e-9);
+
+    server.sql("postgres", "UPDATE pace SET seconds = 0.16").await.unwrap();
+    let (stretched, _) = agent.facts_until("it is asked less often", |facts| interval(facts) >= 16.0);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let facts = agent.facts();
+        assert!((runs(&facts) - runs(&stretched)).abs() < 1e-9, "it runs though it is not due");
+        // It goes on being shown, and its age is told.
+        assert_eq!(facts.of(&server, "pg_paced"), Some(1.0));
+        assert!(of(&facts, &server, "paced", "pgvitals_collector_age_seconds") >= Some(began.elapsed().as_secs_f64()));
+        assert!(of(&facts, &server, "locks", "pgvitals_collector_age_seconds") < Some(3.0));
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    server.sql("postgres", "UPDATE pace SET seconds = 0").await.unwrap();
+    agent.facts_until("it is asked as often as before", |facts| interval(facts) < 2.0);
+}
