@@ -9,6 +9,7 @@ mod lane;
 mod own;
 mod slot;
 mod state;
+mod turn;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +135,13 @@ impl Agent {
     /// The names of the servers it watches.
     pub fn servers(&self) -> Vec<Arc<str>> {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// The server and the lane that does not come back from what it was asked, if there is one. A server that hangs is no
+    /// reason for that: every wait has its limit.
+    pub fn wedged(&self, now: Instant) -> Option<(Arc<str>, &'static str)> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.iter().find_map(|(name, server)| Some((Arc::clone(name), server.wedged(now)?)))
     }
 
     /// Reads what is wanted: fresh results as they are, all others asked anew and waited for until the deadline.

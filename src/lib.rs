@@ -15,8 +15,8 @@
 //! - [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
 //! - [`cli`] the command line
 //!
-//! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, and [`demo`], throw-away clusters to look at and to
-//! test against.
+//! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, [`panics`], and
+//! [`demo`], throw-away clusters to look at and to test against.
 
 pub mod agent;
 pub mod catalog;
@@ -27,6 +27,7 @@ pub mod config;
 pub mod demo;
 pub mod judge;
 pub mod metric;
+pub mod panics;
 pub mod plan;
 pub mod push;
 pub mod serve;

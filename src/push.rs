@@ -22,6 +22,7 @@ pub use queue::{Batch, Queue};
 pub use stats::PushStats;
 
 use crate::metric::Snapshot;
+use crate::panics::survive;
 use crate::sink::graphite::{self, Root};
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -73,8 +74,8 @@ where
     };
     tokio::select! {
         () = shutdown => {}
-        () = push.fill(source) => {}
-        () = push.drain() => {}
+        () = survive(|| push.fill(&source)) => {}
+        () = survive(|| push.drain()) => {}
     }
 }
 
@@ -97,7 +98,7 @@ enum Link {
 
 impl Push {
     /// Keeps time: takes the snapshots and puts their lines into the queue.
-    async fn fill<F, S>(&self, source: F)
+    async fn fill<F, S>(&self, source: &F)
     where
         F: Fn() -> S,
         S: Future<Output = Arc<Snapshot>>,
@@ -327,6 +328,19 @@ mod tests {
         let pushing = tokio::spawn(run(config(&listener), slow, Arc::clone(&stats), future::pending()));
         let found = timeout(Duration::from_secs(30), times(&listener, 3)).await.unwrap();
         assert!(found.windows(2).all(|pair| pair[1] - pair[0] >= 2), "{found:?}");
+        pushing.abort();
+    }
+
+    #[tokio::test]
+    async fn a_source_that_panics_is_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let source = move || {
+            assert!(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0, "this panic is wanted");
+            future::ready(snapshot())
+        };
+        let pushing = tokio::spawn(run(config(&listener), source, Arc::default(), future::pending()));
+        timeout(Duration::from_secs(30), times(&listener, 2)).await.unwrap();
         pushing.abort();
     }
 

@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::agent::{Ledger, Want};
+use crate::agent::{Agent, Ledger, Want};
 use crate::judge::Judge;
+use crate::panics::survive;
 use crate::plan::Plan;
 use crate::push::{self, GraphiteConfig, PushStats};
 use crate::web;
@@ -63,28 +64,35 @@ fn start_loops(plan: Plan, judge: &Arc<Judge>) -> JoinSet<()> {
     let mut loops = JoinSet::new();
     let remembering = Arc::clone(judge);
     let every = plan.config.history.interval.0;
-    loops.spawn(async move {
-        let mut ticks = ticks(every);
-        loop {
-            ticks.tick().await;
-            remembering.remember().await;
-        }
-    });
+    loops.spawn(survive(move || remember(Arc::clone(&remembering), every)));
     if let Some(every) = plan.discovery_interval() {
-        let agent = Arc::clone(judge.agent());
-        loops.spawn(async move {
-            let mut ticks = ticks(every);
-            loop {
-                ticks.tick().await;
-                for (name, options) in plan.find_servers() {
-                    if agent.watch(&name, options, None) {
-                        info!(server = name, "cluster discovered, or found at another address");
-                    }
-                }
-            }
-        });
+        let (plan, agent) = (Arc::new(plan), Arc::clone(judge.agent()));
+        loops.spawn(survive(move || discover(Arc::clone(&plan), Arc::clone(&agent), every)));
     }
     loops
+}
+
+async fn remember(judge: Arc<Judge>, every: Duration) {
+    let mut ticks = ticks(every);
+    loop {
+        ticks.tick().await;
+        judge.remember().await;
+    }
+}
+
+async fn discover(plan: Arc<Plan>, agent: Arc<Agent>, every: Duration) {
+    let mut ticks = ticks(every);
+    loop {
+        ticks.tick().await;
+        let plan = Arc::clone(&plan);
+        // A folder on a mount that hangs must not hold up what else runs on this thread.
+        let Ok(found) = tokio::task::spawn_blocking(move || plan.find_servers()).await else { continue };
+        for (name, options) in found {
+            if agent.watch(&name, options, None) {
+                info!(server = name, "cluster discovered, or found at another address");
+            }
+        }
+    }
 }
 
 fn ticks(every: Duration) -> tokio::time::Interval {

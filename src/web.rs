@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::agent::{DEADLINE, Reading, Want};
 use crate::check::{Status, Verdict};
 use crate::judge::{Judge, JudgeError, Overrides};
+use crate::panics::{self, caught};
 use crate::sink::{graphite, nagios, openmetrics, prometheus};
 
 /// How every answer names the agent, so that a check can tell it from another program on the same port.
@@ -57,8 +59,17 @@ pub fn router(judges: Judges) -> Router {
         .route("/readyz", get(ready))
         .route("/checks", get(checks))
         .route("/check/{name}", get(check))
-        .layer(axum::middleware::map_response(name_server))
+        .layer(from_fn(contain))
+        .layer(map_response(name_server))
         .with_state(judges)
+}
+
+/// A panic costs its own reader the answer and nobody else's connection.
+async fn contain(request: Request, next: Next) -> Response {
+    match caught(next.run(request)).await {
+        Some(response) => response,
+        None => (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", panics::REASON)).into_response(),
+    }
 }
 
 async fn name_server(mut response: Response) -> Response {
@@ -233,11 +244,34 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::IntoFuture as _;
     use std::time::UNIX_EPOCH;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::agent::{Outcome, Report, ServerReport, Skip};
     use crate::metric::Snapshot;
+
+    #[tokio::test]
+    async fn a_panic_costs_one_reader_an_answer_and_nobody_the_connection() {
+        async fn mistake() -> &'static str {
+            panic!("this panic is wanted")
+        }
+        let routes =
+            Router::new().route("/panic", get(mistake)).route("/", get(|| async { "well" })).layer(from_fn(contain));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let serving = tokio::spawn(axum::serve(listener, routes).into_future());
+        stream.write_all(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
+        assert!(answers.contains("HTTP/1.1 200 ") && answers.ends_with("well"), "{answers}");
+        serving.abort();
+    }
 
     #[test]
     fn the_deadline_is_the_scrape_timeout_less_a_margin() {

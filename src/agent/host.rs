@@ -1,6 +1,8 @@
 //! The host's collectors: run on a thread that may block, shared by readers like those of a server.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
@@ -8,6 +10,8 @@ use tokio::time::timeout_at;
 use super::slot::{Outcome, Run, Skip, Slot};
 use crate::collect::CollectError;
 use crate::collect::host::{COLLECTORS, Roots};
+use crate::metric::Family;
+use crate::panics;
 
 const FRESH_FOR: Duration = Duration::from_secs(1);
 /// A collector that takes longer is no longer waited for until it is quick again.
@@ -60,22 +64,40 @@ impl Host {
     fn run(&self, at: usize) {
         let (Some(collector), Some(slot)) = (COLLECTORS.get(at), self.slots.get(at)) else { return };
         let started = Instant::now();
-        let run = match (collector.collect)(&self.roots) {
-            Ok(families) => Run {
-                finished: Instant::now(),
-                rows: families.iter().map(crate::metric::Family::len).sum(),
-                families: families.into_iter().map(Arc::new).collect(),
-                ..Run::without_families(started, 0, Outcome::Ok)
-            },
-            Err(CollectError::Skipped(reason)) => {
-                Run::without_families(started, 0, Outcome::Skipped { why: Skip::Nothing, reason })
-            }
-            Err(error) => {
-                let class = if matches!(error, CollectError::Read { .. }) { "read" } else { "parse" };
-                Run::without_families(started, 0, Outcome::Failed { class, reason: error.to_string() })
-            }
-        };
+        // One that panics must not keep the others of its thread from being run.
+        let collected = catch_unwind(AssertUnwindSafe(|| (collector.collect)(&self.roots)));
+        let run = run_of(started, collected);
         slot.set_slow(run.duration() > PATIENCE);
         slot.publish(run);
+    }
+}
+
+fn run_of(started: Instant, collected: thread::Result<Result<Vec<Family>, CollectError>>) -> Run {
+    let failed = |class, reason| Outcome::Failed { class, reason };
+    let outcome = match collected {
+        Ok(Ok(families)) => {
+            return Run {
+                finished: Instant::now(),
+                rows: families.iter().map(Family::len).sum(),
+                families: families.into_iter().map(Arc::new).collect(),
+                ..Run::without_families(started, 0, Outcome::Ok)
+            };
+        }
+        Ok(Err(CollectError::Skipped(reason))) => Outcome::Skipped { why: Skip::Nothing, reason },
+        Ok(Err(error @ CollectError::Read { .. })) => failed("read", error.to_string()),
+        Ok(Err(error)) => failed("parse", error.to_string()),
+        Err(_) => failed("panic", panics::REASON.to_owned()),
+    };
+    Run::without_families(started, 0, outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_that_panics_has_failed() {
+        let run = run_of(Instant::now(), catch_unwind(|| panic!("this panic is wanted")));
+        assert!(matches!(run.outcome, Outcome::Failed { class: "panic", .. }), "{run:?}");
     }
 }

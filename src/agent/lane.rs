@@ -17,6 +17,7 @@ use super::slot::{Outcome, Run, Skip, Slot};
 use super::state::{Condition, Facts, Shared, plan};
 use crate::catalog::{Definition, Version};
 use crate::collect::sql::families_of;
+use crate::panics::{self, caught};
 use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
 
 /// What a reader sends to a lane.
@@ -37,6 +38,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_OPENING: Duration = Duration::from_secs(10);
 /// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
 const FAST_LIMIT: Duration = Duration::from_secs(2);
+/// More than connecting, cancelling and a probe after a loss take together, beside the query itself.
+const BESIDE_THE_QUERY: Duration = Duration::from_secs(30);
 /// A backend's caches grow with what it saw, so connections are not kept for ever.
 const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 
@@ -68,11 +71,50 @@ impl Lane {
     /// Serves until the server is no longer watched.
     pub(super) async fn serve(mut self, mut asks: UnboundedReceiver<Ask>) {
         while let Some(ask) = asks.recv().await {
-            match ask {
-                Ask::Probe => self.probe().await,
-                Ask::Collect(at) => self.collect(at).await,
+            self.shared.turn(self.slow).begin(self.longest(ask));
+            if caught(self.answer(ask)).await.is_none() {
+                self.begin_anew(ask);
             }
+            self.shared.turn(self.slow).end();
             self.count_open();
+        }
+    }
+
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Probe => self.probe().await,
+            Ask::Collect(at) => self.collect(at).await,
+        }
+    }
+
+    /// How long an answer takes at most: every wait in it has a limit.
+    fn longest(&self, ask: Ask) -> Duration {
+        match ask {
+            Ask::Probe => BESIDE_THE_QUERY,
+            Ask::Collect(at) => {
+                self.shared.definitions.get(at).map_or(Duration::ZERO, |it| it.timeout) + BESIDE_THE_QUERY
+            }
+        }
+    }
+
+    /// After a panic nobody knows what the connection is in the middle of, and readers wait for what they asked.
+    fn begin_anew(&mut self, ask: Ask) {
+        self.session = None;
+        self.opening = JoinSet::new();
+        let reason = || panics::REASON.to_owned();
+        let run = |epoch| {
+            let outcome = Outcome::Failed { class: "panic", reason: reason() };
+            Run::without_families(Instant::now(), epoch, outcome)
+        };
+        match ask {
+            Ask::Probe => {
+                let epoch = self.shared.note(Condition::Down { class: FailureClass::Other, reason: reason() });
+                self.shared.probe.publish(run(epoch));
+            }
+            Ask::Collect(at) => {
+                let epoch = self.shared.state().0;
+                self.shared.slots.get(at).inspect(|slot| slot.publish(run(epoch)));
+            }
         }
     }
 

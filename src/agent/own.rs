@@ -8,6 +8,7 @@ use super::Report;
 use super::slot::{Outcome, Run, Slot};
 use super::state::Shared;
 use crate::metric::{Column, Family, Kind, Snapshot, Table};
+use crate::panics;
 use crate::push::PushStats;
 
 /// The families about one server's (or the host's) collectors, while they are being filled.
@@ -179,6 +180,12 @@ impl Ledger {
             "pgvitals_readings_total",
             "Readings of all collectors",
             readings as f64,
+        ));
+        families.push(Family::single(
+            Kind::Counter,
+            "pgvitals_panics_total",
+            "Mistakes of pgvitals that were contained; the log says where",
+            panics::count() as f64,
         ));
         families.push(Family::single(
             Kind::Gauge,

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::slot::{Outcome, Skip, Slot};
+use super::turn::Turn;
 use crate::catalog::{Catalog, Definition, Role, Version};
 use crate::server::{ConnectOptions, FailureClass, Server};
 
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     /// Connections opened since the start, and open now by lane.
     pub(super) connects: AtomicU64,
     pub(super) open: [AtomicU64; 2],
+    pub(super) turns: [Turn; 2],
     /// Connections that we gave up, and that the server is still busy with.
     pub(super) stuck: Arc<AtomicU64>,
     state: RwLock<(u64, Condition)>,
@@ -64,6 +66,7 @@ impl Shared {
             probe: Slot::new(Duration::ZERO),
             connects: AtomicU64::new(0),
             open: Default::default(),
+            turns: Default::default(),
             stuck: Arc::default(),
             state: RwLock::new((0, Condition::Unknown)),
         }
@@ -92,6 +95,12 @@ impl Shared {
     /// Whether it is known to hang: nobody waits for such a server again.
     pub(super) fn hangs(&self) -> bool {
         matches!(self.state().1, Condition::Down { class: FailureClass::Timeout, .. })
+    }
+
+    /// What the fast or the slow lane is at.
+    pub(super) fn turn(&self, slow: bool) -> &Turn {
+        let [fast, other] = &self.turns;
+        if slow { other } else { fast }
     }
 
     /// Sessions open now.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use super::lane::{Ask, Lane};
@@ -12,12 +13,13 @@ use super::state::{Condition, Shared};
 use crate::catalog::Catalog;
 use crate::server::ConnectOptions;
 
-/// A server and the senders that keep its lanes running; dropping it ends them.
+/// A server and its lanes; dropping it ends them, and a query that is under way is cancelled.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) shared: Arc<Shared>,
     fast: UnboundedSender<Ask>,
     slow: UnboundedSender<Ask>,
+    lanes: [AbortHandle; 2],
 }
 
 impl Watched {
@@ -25,10 +27,17 @@ impl Watched {
     pub(super) fn start(name: Arc<str>, options: ConnectOptions, catalog: &Catalog) -> Self {
         let shared = Arc::new(Shared::new(name, options, catalog));
         let (fast, asks) = unbounded_channel();
-        tokio::spawn(Lane::fast(Arc::clone(&shared)).serve(asks));
+        let fast_lane = tokio::spawn(Lane::fast(Arc::clone(&shared)).serve(asks));
         let (slow, asks) = unbounded_channel();
-        tokio::spawn(Lane::slow(Arc::clone(&shared)).serve(asks));
-        Self { shared, fast, slow }
+        let slow_lane = tokio::spawn(Lane::slow(Arc::clone(&shared)).serve(asks));
+        Self { shared, fast, slow, lanes: [fast_lane.abort_handle(), slow_lane.abort_handle()] }
+    }
+
+    /// The lane that does not come back from what it was asked, if there is one.
+    pub(super) fn wedged(&self, now: Instant) -> Option<&'static str> {
+        let lanes = ["fast", "slow"].into_iter().zip(&self.shared.turns).zip(&self.lanes);
+        let mut wedged = lanes.filter(|((_, turn), task)| turn.is_overdue(now) || task.is_finished());
+        wedged.next().map(|((name, _), _)| name)
     }
 
     /// Has the wanted collectors asked where their results are not fresh, and waits for them until the deadline.
@@ -75,6 +84,12 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.lanes.iter().for_each(AbortHandle::abort);
+    }
+}
+
 /// Waits until a slot is settled, asking again when it ran without that, or until the deadline.
 async fn wait(slot: &Slot, deadline: Instant, settled: impl Fn() -> bool, again: impl Fn()) {
     let mut runs = slot.subscribe();
@@ -85,5 +100,74 @@ async fn wait(slot: &Slot, deadline: Instant, settled: impl Fn() -> bool, again:
         if timeout_at(deadline.into(), runs.changed()).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::agent::slot::{Outcome, Run};
+    use crate::agent::state::Facts;
+    use crate::server::Environment;
+
+    fn watched() -> Watched {
+        let options = ConnectOptions::parse("host=/nowhere", &Environment::new(|_| None)).unwrap();
+        Watched::start(Arc::from("a"), options, &Catalog::built_in().unwrap())
+    }
+
+    async fn next_run(slot: &Slot, ask: impl Fn()) -> Arc<Run> {
+        let mut runs = slot.subscribe();
+        assert!(slot.claim(), "the place is free to be asked");
+        ask();
+        runs.changed().await.unwrap();
+        slot.latest().unwrap()
+    }
+
+    #[test]
+    fn a_lane_that_panics_answers_and_goes_on() {
+        // Whatever waits with a time limit panics on a runtime without timers.
+        Builder::new_current_thread().enable_io().build().unwrap().block_on(async {
+            let server = watched();
+            let shared = &server.shared;
+            let panicked = |run: &Run| matches!(run.outcome, Outcome::Failed { class: "panic", .. });
+            for _ in 0..3 {
+                let run = next_run(&shared.probe, || server.send(&server.fast, Ask::Probe)).await;
+                assert!(panicked(&run), "{run:?}");
+                assert!(matches!(shared.state().1, Condition::Down { .. }), "nobody knows that it is up");
+            }
+            let facts = Facts {
+                version: 170_000,
+                started: String::new(),
+                in_recovery: false,
+                sees_all: true,
+                extensions: HashMap::new(),
+            };
+            let at = shared.definitions.iter().position(|definition| definition.name == "activity").unwrap();
+            for lane in [&server.fast, &server.slow] {
+                shared.note(Condition::Up(Arc::new(facts.clone())));
+                let run = next_run(&shared.slots[at], || server.send(lane, Ask::Collect(at))).await;
+                assert!(panicked(&run), "{run:?}");
+            }
+            assert_eq!(server.wedged(Instant::now()), None);
+        });
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_is_not_back_in_time_or_gone_is_wedged() {
+        let server = watched();
+        assert_eq!(server.wedged(Instant::now()), None);
+        server.shared.turns[1].begin(std::time::Duration::ZERO);
+        assert_eq!(server.wedged(Instant::now() + std::time::Duration::from_secs(1)), Some("slow"));
+        server.shared.turns[1].end();
+        assert_eq!(server.wedged(Instant::now()), None);
+        server.lanes[0].abort();
+        while !server.lanes[0].is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(server.wedged(Instant::now()), Some("fast"));
     }
 }

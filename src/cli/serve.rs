@@ -13,6 +13,7 @@ use crate::agent::Ledger;
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     sources::start_log();
+    crate::panics::watch();
     let plan = sources::plan(&args.source)?;
     let listen = args.listen.clone().unwrap_or_else(|| plan.config.listen.clone());
     // Two threads: one may be writing a large page while the other serves a check.
