@@ -68,4 +68,9 @@ impl Server {
     pub async fn open(&self, timeout: Duration) -> Result<Session, ConnectFailure> {
         Session::open(&self.options, timeout, &self.tls).await
     }
+
+    /// Opens a session in another database.
+    pub async fn open_in(&self, database: &str, timeout: Duration) -> Result<Session, ConnectFailure> {
+        Session::open(&self.options.clone().with_database(database), timeout, &self.tls).await
+    }
 }

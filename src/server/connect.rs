@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     pub(super) connection: Connection<Wire, Wire>,
     pub(super) route: Route,
+    /// When this is set, the connection ends only when the server's process is gone.
+    pub(super) lingers: Arc<AtomicBool>,
     process_id: Arc<AtomicI32>,
 }
 
@@ -215,9 +217,9 @@ async fn log_in(options: &ConnectOptions, host: &Host, route: &Route, wire: Wire
     } else {
         config.ssl_mode(config::SslMode::Disable);
     }
-    let process_id = wire.process_id();
+    let (process_id, lingers) = (wire.process_id(), wire.lingers());
     match config.connect_raw(wire, Established).await {
-        Ok((client, connection)) => Ok(Link { client, connection, route: route.clone(), process_id }),
+        Ok((client, connection)) => Ok(Link { client, connection, route: route.clone(), lingers, process_id }),
         Err(error) => Err(ConnectFailure::of_driver("log in", &error)),
     }
 }

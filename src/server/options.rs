@@ -190,6 +190,12 @@ impl ConnectOptions {
         Self { password: Some(password), ..self }
     }
 
+    /// The same in another database of the server.
+    #[must_use]
+    pub fn with_database(self, database: impl Into<String>) -> Self {
+        Self { database: database.into(), ..self }
+    }
+
     /// `host:port` or `/directory:port` of the first host: the server's name unless it has a better one.
     pub fn name(&self) -> String {
         self.hosts.first().map(ToString::to_string).unwrap_or_default()

@@ -3,6 +3,8 @@
 mod asking;
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -43,7 +45,8 @@ enum State {
 /// dropped, is cancelled on the server.
 pub struct Session {
     client: Client,
-    driver: JoinHandle<()>,
+    driver: Option<JoinHandle<()>>,
+    lingers: Arc<AtomicBool>,
     route: Route,
     settings: Settings,
     opened: Instant,
@@ -132,7 +135,7 @@ impl Session {
     }
 
     fn new(link: Link, how: Setting) -> Self {
-        let Link { client, connection, route, .. } = link;
+        let Link { client, connection, route, lingers, .. } = link;
         let ascii = connection.parameter("server_encoding") == Some("SQL_ASCII");
         let driver = tokio::spawn(async move {
             // The end of the connection is reported to whoever asks the next question.
@@ -140,7 +143,8 @@ impl Session {
         });
         Self {
             client,
-            driver,
+            driver: Some(driver),
+            lingers,
             route,
             settings: Settings { statement_timeout: FIRST_STATEMENT_TIMEOUT, version: 0, ascii, how },
             opened: Instant::now(),
@@ -247,6 +251,18 @@ impl Session {
         let _ = self.client.batch_execute("").await;
     }
 
+    /// Takes leave and waits until the server's process is gone too, so that the next session does not come on top of
+    /// this one; false when it is still there after `limit`. What follows a pooler's own connections is not seen.
+    pub async fn close(mut self, limit: Duration) -> bool {
+        self.lingers.store(true, Ordering::Relaxed);
+        let Some(mut driver) = self.driver.take() else { return true };
+        let is_idle = self.state == State::Idle;
+        drop(self);
+        let ended = is_idle && timeout(limit, &mut driver).await.is_ok();
+        driver.abort();
+        ended
+    }
+
     /// Whether it is of no more use.
     pub fn is_closed(&self) -> bool {
         self.state != State::Idle || self.client.is_closed()
@@ -275,7 +291,9 @@ impl Drop for Session {
             let (route, token) = (self.route.clone(), self.client.cancel_token());
             runtime.spawn(async move { cancel(&route, &token).await });
         }
-        self.driver.abort();
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 }
 

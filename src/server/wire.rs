@@ -9,7 +9,7 @@ use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::{Context, Poll, ready as poll_ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -39,16 +39,29 @@ pub(super) struct Wire {
     /// Whole messages end here; they are mended and can be taken.
     mended: usize,
     process_id: Arc<AtomicI32>,
+    lingers: Arc<AtomicBool>,
 }
 
 impl Wire {
     pub(super) fn new(transport: Transport) -> Self {
-        Self { transport, received: Vec::new(), taken: 0, mended: 0, process_id: Arc::default() }
+        Self {
+            transport,
+            received: Vec::new(),
+            taken: 0,
+            mended: 0,
+            process_id: Arc::default(),
+            lingers: Arc::default(),
+        }
     }
 
     /// The process that the server says serves us: 0 until it has said so. A pooler makes one up.
     pub(super) fn process_id(&self) -> Arc<AtomicI32> {
         Arc::clone(&self.process_id)
+    }
+
+    /// When this is set, shutting down includes the wait for the other side to close: only then is its process gone.
+    pub(super) fn lingers(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lingers)
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -73,6 +86,14 @@ impl Wire {
                 _ => {}
             }
             self.mended += HEADER + length;
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, chunk: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Unix(stream) => Pin::new(stream).poll_read(cx, chunk),
+            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, chunk),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, chunk),
         }
     }
 
@@ -117,11 +138,7 @@ impl AsyncRead for Wire {
             this.discard_taken();
             let mut chunk = [0; CHUNK];
             let mut chunk = ReadBuf::new(&mut chunk);
-            poll_ready!(match &mut this.transport {
-                Transport::Unix(stream) => Pin::new(stream).poll_read(cx, &mut chunk),
-                Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut chunk),
-                Transport::Tls(stream) => Pin::new(stream).poll_read(cx, &mut chunk),
-            })?;
+            poll_ready!(this.poll_receive(cx, &mut chunk))?;
             if chunk.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -154,11 +171,21 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
+        let this = self.get_mut();
+        poll_ready!(match &mut this.transport {
             Transport::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        })?;
+        while this.lingers.load(Ordering::Relaxed) {
+            let mut rest = [0; 64];
+            let mut rest = ReadBuf::new(&mut rest);
+            poll_ready!(this.poll_receive(cx, &mut rest))?;
+            if rest.filled().is_empty() {
+                break;
+            }
         }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -84,6 +84,26 @@ async fn a_query_nobody_waits_for_any_more_is_gone_from_the_server() {
 }
 
 #[tokio::test]
+async fn a_closed_session_is_gone_from_the_server_when_the_next_one_opens() {
+    let server = client::start_with(Settings { tcp: true, ..Settings::default() }).await;
+    let watcher = server.client("postgres").await.unwrap();
+    for dsn in [server.dsn("postgres"), server.tcp_dsn("postgres")] {
+        for _ in 0..20 {
+            let mut session = open(&server, &dsn).await;
+            let id = value(&mut session, "SELECT pg_backend_pid()").await;
+            assert!(session.close(LIMIT).await);
+            let left = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {id}");
+            assert_eq!(watcher.query_one(&left, &[]).await.unwrap().try_get::<_, i64>(0).unwrap(), 0);
+        }
+    }
+    // A server that hangs is not waited for beyond the limit.
+    let session = admin(&server).await;
+    server.freeze().await.unwrap();
+    assert!(!session.close(SHORT).await);
+    server.thaw();
+}
+
+#[tokio::test]
 async fn a_dropped_session_leaves_the_server_at_once() {
     let conf = ["log_connections = on", "log_line_prefix = 'process %p: '", "log_min_messages = debug1"];
     let conf = conf.map(str::to_owned).to_vec();
