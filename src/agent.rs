@@ -30,6 +30,9 @@ use watched::Watched;
 /// How long a reader waits, unless it says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
+/// The longest that a reader waits, whatever it says.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(3_600);
+
 /// Watches servers and the host. Cheap to share; dropped, it closes every connection.
 #[derive(Debug)]
 pub struct Agent {
@@ -44,7 +47,7 @@ pub struct Agent {
 pub struct Want {
     /// The collectors, of servers and of the host; none means all.
     pub collectors: Option<BTreeSet<String>>,
-    /// After this time the reader gets what there is.
+    /// After this time, and in any case after an hour, the reader gets what there is.
     pub deadline: Duration,
 }
 
@@ -147,7 +150,7 @@ impl Agent {
     /// Reads what is wanted: fresh results as they are, all others asked anew and waited for until the deadline.
     pub async fn read(&self, want: &Want) -> Reading {
         let asked = Instant::now();
-        let deadline = asked + want.deadline;
+        let deadline = asked + want.deadline.min(LONGEST_DEADLINE);
         let servers: Vec<_> = self.servers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let mut refreshing = tokio::task::JoinSet::new();
         for server in &servers {

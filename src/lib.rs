@@ -18,6 +18,8 @@
 //! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, [`panics`], and
 //! [`demo`], throw-away clusters to look at and to test against.
 
+#![cfg_attr(test, allow(clippy::string_slice, reason = "a test ends where it fails"))]
+
 pub mod agent;
 pub mod catalog;
 pub mod check;

@@ -45,7 +45,14 @@ pub enum UnitError {
     /// A quantity, but not a span of time.
     #[error("`{0}` is not a duration: expected a number with us, ms, s, min, h, d or w, such as `15min`")]
     Duration(String),
+    /// A span of time longer than [`LONGEST_SPAN`].
+    #[error("`{0}` is too long: expected 3650d at most")]
+    Long(String),
 }
+
+/// The longest span of time that can be written. A moment in the future is the present plus a span, and adding panics
+/// where the sum does not fit.
+pub const LONGEST_SPAN: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// A number in base units, with the unit if one was written.
 ///
@@ -156,13 +163,16 @@ pub fn percent(ratio: f64) -> f64 {
     shift(&format!("{ratio:e}"), 2).unwrap_or(ratio * 100.0)
 }
 
-/// Reads a span of time that has a unit, such as `15min` or `500ms`.
+/// Reads a span of time that has a unit, such as `15min` or `500ms`, and is no longer than [`LONGEST_SPAN`].
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let wrong = || UnitError::Duration(text.trim().to_owned());
     // What a quantity may be beside a time is of no use here.
     let quantity: Quantity = text.parse().map_err(|_| wrong())?;
     if quantity.unit != Some(Unit::Seconds) {
         return Err(wrong());
+    }
+    if quantity.value > LONGEST_SPAN.as_secs_f64() {
+        return Err(UnitError::Long(text.trim().to_owned()));
     }
     Duration::try_from_secs_f64(quantity.value).map_err(|_| wrong())
 }
@@ -341,9 +351,19 @@ mod tests {
     fn a_duration_has_a_unit_of_time() {
         assert_eq!(parse_duration("15min"), Ok(Duration::from_secs(900)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for text in ["15", "15MB", "-1s", "80%", "1e30s"] {
+        for text in ["15", "15MB", "-1s", "80%"] {
             let error = parse_duration(text).unwrap_err().to_string();
             assert!(error.contains("such as `15min`"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_span_fits_into_any_moment() {
+        let longest = parse_duration("3650d").unwrap();
+        assert_eq!(longest, LONGEST_SPAN);
+        assert!(std::time::Instant::now().checked_add(longest).is_some());
+        for text in ["3651d", "1e15h", "18446744073709551615s", "1e30s"] {
+            assert_eq!(parse_duration(text), Err(UnitError::Long(text.to_owned())));
         }
     }
 

@@ -337,10 +337,8 @@ help = "Checkpoints by time"
         let text = GOOD.replace(from, to);
         assert_ne!(text, GOOD, "nothing replaced");
         let mistake = Definition::parse("checkpoints", &text).expect_err("a mistake");
-        (
-            text[..mistake.at.start].lines().count() + usize::from(text[..mistake.at.start].ends_with('\n')),
-            mistake.reason,
-        )
+        let before = text.get(..mistake.at.start).unwrap();
+        (before.lines().count() + usize::from(before.ends_with('\n')), mistake.reason)
     }
 
     #[test]

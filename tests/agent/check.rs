@@ -44,6 +44,7 @@ async fn the_exit_code_and_the_line_say_the_same() {
         ("connections -c 60%:70%", 2, "PGVITALS CONNECTIONS CRITICAL: ", "%;80;60:70"),
         ("replication-lag -w 1MB -c 2GB", 0, "PGVITALS REPLICATION-LAG OK: no standby is connected", ""),
         ("replication-lag -w 10s", 0, "PGVITALS REPLICATION-LAG OK: no standby is connected", ""),
+        ("online --timeout 18446744073709551615", 0, "PGVITALS ONLINE OK: ", ""),
         ("slots", 0, "PGVITALS SLOTS OK: no replication slot is lost", ""),
         ("archiver", 0, "PGVITALS ARCHIVER OK: this server does not archive", ""),
         ("dirty -w @0:1PB -c 0:2PB", 1, "PGVITALS DIRTY WARNING: ", ";@1125899906842624;2251799813685248"),

@@ -1,6 +1,12 @@
 //! What pgvitals does on real servers. Needs `tests/setup`; each module is one subject.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test ends where it fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test ends where it fails"
+)]
 
 /// A carbon-cache, which Graphite's points go to.
 mod carbon;
