@@ -1,6 +1,7 @@
 //! The configuration file: one TOML file, refused with file and line where it is wrong.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub struct Config {
 }
 
 /// A server to watch.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
     /// The value of its `server` label; made from the DSN if left out.
@@ -52,6 +53,14 @@ pub struct ServerConfig {
     pub password_file: Option<PathBuf>,
     /// A command whose first line of output is the password, run at every connection.
     pub password_command: Option<Vec<String>>,
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The DSN may hold a password, and the arguments of the command a token.
+        let Self { name, password_file, .. } = self;
+        f.debug_struct("ServerConfig").field("name", name).field("password_file", password_file).finish_non_exhaustive()
+    }
 }
 
 /// How local clusters are found.
@@ -247,7 +256,7 @@ mod tests {
     #[test]
     fn a_mistake_names_file_and_line_and_no_password() {
         for (text, expected) in [
-            ("\nlisten = 1", "pgvitals.toml:2: invalid type: integer `1`, expected a string"),
+            ("\nlisten = 1", "pgvitals.toml:2: invalid type: integer, expected a string"),
             (
                 "[host]\nprocs = \"/\"",
                 "pgvitals.toml:2: unknown field `procs`, expected one of `enabled`, `proc`, `sys`",
@@ -257,8 +266,23 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap_err(), expected);
         }
-        let error = parse("[[server]]\ndsn = \"password=canary\"\nx=1").unwrap_err();
-        assert!(!error.contains("canary"), "{error}");
+        for text in [
+            "[[server]]\ndsn = \"password=canary\"\nx=1",
+            "server = \"postgresql://u:canary@h\"",
+            "[[server]]\ndsn = \"host=h\"\npassword_command = \"cat canary\"",
+            "[[server]]\n\"postgresql://u:canary@h\" = 1",
+            "[graphite]\naddress = \"x\"\ninterval = \"postgresql://u:canary@h\"",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("pgvitals.toml:") && !error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let text = "[[server]]\nname = \"a\"\ndsn = \"password=canary\"\npassword_command = [\"cat\", \"canary\"]";
+        let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned() }).unwrap();
+        assert!(!format!("{loaded:?} {loaded:#?}").contains("canary"), "{loaded:?}");
     }
 
     #[test]

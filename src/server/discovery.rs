@@ -2,7 +2,7 @@
 
 mod debian;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,17 @@ use procfs::net::{UnixNetEntries, UnixState};
 use super::environment::Environment;
 use super::keywords::{DsnError, Keywords};
 use super::options::{ConnectOptions, Host};
+use crate::source::read_plain;
 
 /// A postmaster touches all its sockets at once, when it starts and about every hour.
 const SAME_MOMENT: Duration = Duration::from_secs(1);
+
+/// Any user of the host can open as many sockets as he likes.
+const MOST_SERVERS: usize = 100;
+/// Below it are root and the accounts of the system: `SYS_UID_MAX` of login.defs(5), and one.
+const FIRST_USER: u32 = 1000;
+const LARGEST_COMMAND_LINE: u64 = 64 * 1024;
+const LARGEST_PID_FILE: u64 = 4096;
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -42,6 +50,9 @@ pub struct Discovered {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Whether a password may be sent to it: it is a Debian cluster, or belongs to root, to an account of the system or to
+    /// our own. Any other user of the host can put a program of his own there that asks for one.
+    pub trusted: bool,
 }
 
 impl Discovered {
@@ -55,27 +66,35 @@ impl Discovered {
         let mut keywords = given;
         keywords.set("host", &self.host)?;
         keywords.set("port", &self.port.to_string())?;
-        ConnectOptions::resolve(keywords, environment)
+        let options = ConnectOptions::resolve(keywords, environment)?;
+        Ok(if self.trusted { options } else { options.without_password() })
     }
 }
 
 /// Every server of this host once: Debian's clusters in the order of version and name, running or not, then sockets that
-/// somebody listens on, then running postmasters without a socket that we can see.
+/// somebody listens on, then running postmasters without a socket that we can see; [`MOST_SERVERS`] at most, and first
+/// those that are trusted.
 pub fn discover(roots: &DiscoveryRoots) -> Vec<Discovered> {
     let clusters = debian::clusters(&roots.etc_postgresql);
     let mut found: Vec<Discovered> = clusters.iter().map(debian::Cluster::discovered).collect();
-    for Socket { directory, port, .. } in distinct(sockets(&roots.proc)) {
+    for Socket { directory, port, owner, .. } in distinct(sockets(&roots.proc)) {
         if !clusters.iter().any(|cluster| cluster.has_socket(&directory, port)) {
             let host = directory.display().to_string();
-            found.push(Discovered { name: format!("{host}:{port}"), host, port });
+            found.push(Discovered { name: format!("{host}:{port}"), host, port, trusted: is_trusted(owner) });
         }
     }
-    for port in postmaster_ports(&roots.proc, &clusters) {
+    for (port, trusted) in postmaster_ports(&roots.proc, &clusters) {
         if !found.iter().any(|known| known.port == port) {
-            found.push(Discovered { name: format!("localhost:{port}"), host: "localhost".to_owned(), port });
+            found.push(Discovered { name: format!("localhost:{port}"), host: "localhost".to_owned(), port, trusted });
         }
     }
+    found.sort_by_key(|found| !found.trusted);
+    found.truncate(MOST_SERVERS);
     found
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner < FIRST_USER || owner == rustix::process::geteuid().as_raw()
 }
 
 /// The name of the Debian cluster that these options lead to, such as `15/main`; none where there is no such cluster.
@@ -138,15 +157,15 @@ fn distinct(sockets: Vec<Socket>) -> Vec<Socket> {
     kept
 }
 
-/// The TCP ports of running postmasters that belong to no Debian cluster, in order.
-fn postmaster_ports(proc: &Path, clusters: &[debian::Cluster]) -> Vec<u16> {
-    let mut ports = BTreeSet::new();
+/// The TCP ports of running postmasters that belong to no Debian cluster, in order, and whether their user is trusted.
+fn postmaster_ports(proc: &Path, clusters: &[debian::Cluster]) -> BTreeMap<u16, bool> {
+    let mut ports = BTreeMap::new();
     for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
         let is_process = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
         if !is_process {
             continue;
         }
-        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(line) = read_plain(&entry.path().join("cmdline"), LARGEST_COMMAND_LINE) else { continue };
         let line = String::from_utf8_lossy(&line);
         let words: Vec<&str> = line.split('\0').collect();
         let Some(directory) = data_directory(&words) else { continue };
@@ -154,10 +173,12 @@ fn postmaster_ports(proc: &Path, clusters: &[debian::Cluster]) -> Vec<u16> {
             continue;
         }
         if let Some(port) = port_of(&words).or_else(|| port_of_pid_file(directory)) {
-            ports.insert(port);
+            let trusted = entry.metadata().is_ok_and(|process| is_trusted(process.uid()));
+            // Of two who claim a port one has it.
+            ports.entry(port).and_modify(|all| *all &= trusted).or_insert(trusted);
         }
     }
-    ports.into_iter().collect()
+    ports
 }
 
 /// The data directory of a postmaster. Its children have put a title in place of the command line.
@@ -201,7 +222,9 @@ fn argument<'a>(words: &[&'a str], short: &str, name: &str) -> Option<&'a str> {
 
 /// The fourth line; readable for us only when group access is allowed.
 fn port_of_pid_file(directory: &Path) -> Option<u16> {
-    fs::read_to_string(directory.join("postmaster.pid")).ok()?.lines().nth(3)?.trim().parse().ok()
+    // Any user can have a process say that this is its folder.
+    let text = read_plain(&directory.join("postmaster.pid"), LARGEST_PID_FILE).ok()?;
+    std::str::from_utf8(&text).ok()?.lines().nth(3)?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -303,6 +326,45 @@ mod tests {
             "localhost:5451".to_owned(),
         ];
         assert_eq!(names(&roots), expected);
+    }
+
+    #[test]
+    fn whoever_may_be_anybody_gets_no_password() {
+        assert!(is_trusted(0) && is_trusted(999) && is_trusted(rustix::process::geteuid().as_raw()));
+        assert!(!is_trusted(u32::MAX - 2));
+        let environment = Environment::new(|name| match name {
+            "PGPASSWORD" => Some("canary".to_owned()),
+            "HOME" => Some("/home/me".to_owned()),
+            _ => None,
+        });
+        let options = |trusted| {
+            let found = Discovered { name: String::new(), host: "/home/mallory".to_owned(), port: 1, trusted };
+            found.options(&environment).unwrap()
+        };
+        assert!(options(true).password.is_some() && options(true).passfile.is_some());
+        assert!(options(false).password.is_none() && options(false).passfile.is_none());
+    }
+
+    #[test]
+    fn of_a_crowd_only_so_many_are_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = DiscoveryRoots { etc_postgresql: root.path().join("etc"), proc: root.path().join("proc") };
+        for pid in 1..300_u32 {
+            let words = ["postgres", "-D", "/d", "-p", &(1000 + pid).to_string()].join("\0");
+            write(&roots.proc.join(pid.to_string()).join("cmdline"), &words);
+        }
+        assert_eq!(names(&roots).len(), MOST_SERVERS);
+    }
+
+    #[test]
+    fn a_pid_file_that_is_a_pipe_does_not_stop_the_search() {
+        let root = tempfile::tempdir().unwrap();
+        let roots = DiscoveryRoots { etc_postgresql: root.path().join("etc"), proc: root.path().join("proc") };
+        let pipe = root.path().join("postmaster.pid");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let words = ["postgres", "-D", &root.path().display().to_string()].join("\0");
+        write(&roots.proc.join("1/cmdline"), &words);
+        assert!(names(&roots).is_empty());
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::keywords::{DsnError, Keywords};
+use crate::source::read_plain;
+
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// The environment variables, looked up through a function so that nothing depends on the process' own.
 pub struct Environment(Box<Lookup>);
@@ -80,8 +83,11 @@ impl fmt::Debug for Environment {
     }
 }
 
+/// A service file, or one of `DATA_SOURCE_…_FILE`.
 pub(super) fn read(path: &Path) -> Result<String, DsnError> {
-    fs::read_to_string(path).map_err(|error| DsnError::File { path: path.to_owned(), reason: error.kind().to_string() })
+    let failure = |reason: String| DsnError::File { path: path.to_owned(), reason };
+    let bytes = read_plain(path, LARGEST_FILE).map_err(|error| failure(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| failure("not UTF-8".to_owned()))
 }
 
 fn passwd_field(field: usize) -> Option<String> {

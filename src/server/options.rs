@@ -196,6 +196,12 @@ impl ConnectOptions {
         Self { database: database.into(), ..self }
     }
 
+    /// The same without any password.
+    #[must_use]
+    pub fn without_password(self) -> Self {
+        Self { password: None, passfile: None, ..self }
+    }
+
     /// `host:port` or `/directory:port` of the first host: the server's name unless it has a better one.
     pub fn name(&self) -> String {
         self.hosts.first().map(ToString::to_string).unwrap_or_default()

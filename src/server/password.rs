@@ -2,7 +2,7 @@
 //! needs no restart.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -14,19 +14,22 @@ use tokio::time::timeout;
 
 use super::failure::{ConnectFailure, FailureClass};
 use super::options::{ConnectOptions, Host};
-use super::secret::{Password, Secret};
+use super::secret::{Password, Secret, program_of};
+use crate::source::read_plain;
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
-/// A line of a password or of a password file; what is longer is a mistake.
+/// A file with a password, or what a command prints; what is longer is a mistake.
 const LONGEST_PASSWORD: u64 = 8192;
+const LARGEST_PASSFILE: u64 = 1 << 20;
 
 /// The password for one host: from its own source, else from libpq's password file.
 pub(super) async fn find(options: &ConnectOptions, host: &Host) -> Result<Option<Secret>, ConnectFailure> {
     let found = match &options.password {
         Some(Password::Given(secret)) => Some(secret.clone()),
-        Some(Password::File(path)) => Some(first_line(
-            fs::read_to_string(path).map_err(|error| refused(&format!("read {}", path.display()), &error))?,
-        )),
+        Some(Password::File(path)) => {
+            let read = read_plain(path, LONGEST_PASSWORD).and_then(text_of);
+            Some(first_line(read.map_err(|error| refused(&format!("read {}", path.display()), &error))?))
+        }
         Some(Password::Command(argv)) => Some(run(argv).await?),
         None => options.passfile.as_deref().and_then(|path| look_up(path, options, host)),
     };
@@ -35,10 +38,14 @@ pub(super) async fn find(options: &ConnectOptions, host: &Host) -> Result<Option
 
 fn refused(doing: &str, error: &io::Error) -> ConnectFailure {
     let class = match error.kind() {
-        io::ErrorKind::PermissionDenied => FailureClass::Permission,
+        ErrorKind::PermissionDenied => FailureClass::Permission,
         _ => FailureClass::Authentication,
     };
     ConnectFailure::new(class, format!("{doing}: {error}"))
+}
+
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "not UTF-8"))
 }
 
 fn first_line(mut text: String) -> Secret {
@@ -50,7 +57,7 @@ async fn run(argv: &[String]) -> Result<Secret, ConnectFailure> {
     let (program, arguments) = argv
         .split_first()
         .ok_or_else(|| ConnectFailure::new(FailureClass::Authentication, "the password command is empty"))?;
-    let doing = format!("password command {program}");
+    let doing = format!("password command {}", program_of(argv));
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -87,7 +94,7 @@ fn look_up(path: &Path, options: &ConnectOptions, host: &Host) -> Option<Secret>
         tracing::warn!(path = %path.display(), "password file can be read by group or others: not used, make it 0600");
         return None;
     }
-    let text = match fs::read(path) {
+    let text = match read_plain(path, LARGEST_PASSFILE) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "password file cannot be read");

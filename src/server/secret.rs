@@ -36,10 +36,15 @@ impl fmt::Debug for Password {
         match self {
             Self::Given(secret) => secret.fmt(f),
             Self::File(path) => write!(f, "file {}", path.display()),
-            // The arguments may hold a token.
-            Self::Command(argv) => write!(f, "command {}", argv.first().map_or("", String::as_str)),
+            Self::Command(argv) => write!(f, "command {}", program_of(argv)),
         }
     }
+}
+
+/// The name of a command's program, which may be shown: its arguments may hold a token, and so may its name, where
+/// somebody has written the whole line into it.
+pub(super) fn program_of(argv: &[String]) -> &str {
+    argv.first().and_then(|program| program.split_whitespace().next()).unwrap_or_default()
 }
 
 impl Password {

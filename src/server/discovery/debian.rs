@@ -5,9 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Discovered;
+use crate::source::read_plain;
 
 /// How deep files may include each other; PostgreSQL's own limit.
 const DEEPEST: u32 = 10;
+/// How many files make up one configuration: ten levels of files that include themselves twice would be a thousand.
+const MOST_FILES: u32 = 100;
+const LARGEST_FILE: u64 = 1 << 20;
 const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
 
@@ -26,7 +30,7 @@ impl Cluster {
             Some(directory) => directory.display().to_string(),
             None => "localhost".to_owned(),
         };
-        Discovered { name: self.name.clone(), host, port: self.port }
+        Discovered { name: self.name.clone(), host, port: self.port, trusted: true }
     }
 
     /// Whether a socket is this cluster's, under whatever name of its directory.
@@ -59,17 +63,18 @@ fn version_key(version: &str) -> Vec<u32> {
 
 fn read(etc_postgresql: &Path, version: &str, name: &str) -> Option<Cluster> {
     let folder = etc_postgresql.join(version).join(name);
-    let start = fs::read_to_string(folder.join("start.conf")).unwrap_or_default();
+    let start = text_of(&folder.join("start.conf")).unwrap_or_default();
     let disabled = start.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).any(|l| l == "disabled");
-    let mut settings = HashMap::new();
-    if disabled || !read_settings(&folder.join("postgresql.conf"), &mut settings, DEEPEST) {
+    let mut settings = Settings { values: HashMap::new(), files_left: MOST_FILES };
+    if disabled || !settings.read(&folder.join("postgresql.conf"), DEEPEST) {
         return None;
     }
-    let data_directory = settings.get("data_directory").map(PathBuf::from);
+    let data_directory = settings.values.get("data_directory").map(PathBuf::from);
     if let Some(directory) = &data_directory {
         // What ALTER SYSTEM wrote, if we may read it.
-        read_settings(&directory.join("postgresql.auto.conf"), &mut settings, DEEPEST);
+        settings.read(&directory.join("postgresql.auto.conf"), DEEPEST);
     }
+    let settings = settings.values;
     let directories = settings.get("unix_socket_directories").map_or(DEFAULT_SOCKETS, String::as_str);
     Some(Cluster {
         name: format!("{version}/{name}"),
@@ -84,31 +89,42 @@ fn read(etc_postgresql: &Path, version: &str, name: &str) -> Option<Cluster> {
     })
 }
 
-/// Reads a configuration file and what it includes; a later setting wins. False when it cannot be read.
-fn read_settings(path: &Path, settings: &mut HashMap<String, String>, depth: u32) -> bool {
-    let Ok(text) = fs::read_to_string(path) else { return false };
-    let Some(depth) = depth.checked_sub(1) else { return true };
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    for (name, value) in text.lines().filter_map(setting) {
-        match name.as_str() {
-            "include" | "include_if_exists" => _ = read_settings(&folder.join(value), settings, depth),
-            "include_dir" => {
-                let mut files: Vec<PathBuf> = fs::read_dir(folder.join(value))
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .map(|entry| entry.path())
-                    .filter(|path| is_included(path))
-                    .collect();
-                files.sort();
-                for file in files {
-                    read_settings(&file, settings, depth);
-                }
+fn text_of(path: &Path) -> Option<String> {
+    read_plain(path, LARGEST_FILE).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// What the files of a configuration say.
+struct Settings {
+    values: HashMap<String, String>,
+    files_left: u32,
+}
+
+impl Settings {
+    /// Reads a configuration file and what it includes; a later setting wins. False when it cannot be read.
+    fn read(&mut self, path: &Path, depth: u32) -> bool {
+        let Some(files_left) = self.files_left.checked_sub(1) else { return true };
+        self.files_left = files_left;
+        let Some(text) = text_of(path) else { return false };
+        let Some(depth) = depth.checked_sub(1) else { return true };
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        for (name, value) in text.lines().filter_map(setting) {
+            match name.as_str() {
+                "include" | "include_if_exists" => _ = self.read(&folder.join(value), depth),
+                "include_dir" => self.read_folder(&folder.join(value), depth),
+                _ => _ = self.values.insert(name, value),
             }
-            _ => _ = settings.insert(name, value),
+        }
+        true
+    }
+
+    fn read_folder(&mut self, folder: &Path, depth: u32) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_included(path)).collect();
+        files.sort();
+        for file in files {
+            self.read(&file, depth);
         }
     }
-    true
 }
 
 fn is_included(path: &Path) -> bool {
@@ -178,6 +194,16 @@ mod tests {
         assert_eq!(clusters[0].sockets, [Path::new("/run/a"), Path::new("/run/b")]);
         let found = clusters[0].discovered();
         assert_eq!((found.name.as_str(), found.host.as_str(), found.port), ("15/main", "/run/a", 3));
+    }
+
+    #[test]
+    fn files_that_include_each_other_without_end_are_read_for_a_moment_only() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("15/main");
+        fs::create_dir_all(&folder).unwrap();
+        let text = format!("port = 5433\n{}include '/dev/zero'\n", "include 'postgresql.conf'\n".repeat(100));
+        fs::write(folder.join("postgresql.conf"), text).unwrap();
+        assert_eq!(clusters(root.path())[0].port, 5433);
     }
 
     #[test]
