@@ -3,6 +3,7 @@
 
 mod ask;
 mod check;
+mod conceal;
 mod generate;
 mod once;
 mod serve;
@@ -10,11 +11,14 @@ mod show;
 mod sources;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use conceal::Secrets;
 
 /// What is wrong with the configuration or the command line.
 const EXIT_MISTAKE: u8 = 2;
@@ -51,7 +55,7 @@ enum Command {
     Demo(DemoArgs),
 }
 
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Default, Args)]
 struct SourceArgs {
     /// Configuration file [default: /etc/pgvitals/pgvitals.toml if it exists]
     #[arg(long, value_name = "FILE")]
@@ -60,6 +64,13 @@ struct SourceArgs {
     /// use a password file, .pgpass or the configuration instead
     #[arg(long, value_name = "DSN")]
     dsn: Vec<String>,
+}
+
+impl fmt::Debug for SourceArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A DSN may hold a password.
+        f.debug_struct("SourceArgs").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -179,15 +190,20 @@ struct DemoArgs {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let as_plugin = arguments.get(1).is_some_and(|first| first == "check");
+    let secrets = Secrets::among(&arguments);
     let command = match CommandLine::try_parse_from(&arguments) {
         Ok(line) => line.command.unwrap_or(Command::Serve(line.serve)),
-        Err(error) if as_plugin && error.use_stderr() => return check::refuse(&error),
+        Err(error) if as_plugin && error.use_stderr() => return check::refuse(&error, &secrets),
+        Err(error) if error.use_stderr() && !secrets.is_empty() => {
+            eprint!("{}", secrets.conceal(&error.render().to_string()));
+            return ExitCode::from(EXIT_MISTAKE);
+        }
         Err(error) => error.exit(),
     };
     let ended = match command {
         Command::Serve(args) => serve::run(&args),
         Command::Once(args) => once::run(&args),
-        Command::Check(args) => return check::run(&args),
+        Command::Check(args) => return check::run(&args, &secrets),
         Command::List(args) => show::list(&args),
         Command::Show(args) => show::show(&args),
         Command::Generate(args) => generate::run(&args),
@@ -197,7 +213,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pgvitals: {}", in_full(&error));
+            eprintln!("pgvitals: {}", secrets.conceal(&in_full(&error)));
             ExitCode::from(EXIT_MISTAKE)
         }
     }

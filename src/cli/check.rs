@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conceal::Secrets;
 use super::{CheckArgs, EXIT_UNKNOWN, ask, in_full, print, sources};
 use crate::check::Verdict;
 use crate::judge::Overrides;
@@ -12,7 +13,7 @@ use crate::sink::nagios;
 /// What a busy host may take from a deadline to the verdict.
 const LEAST_MARGIN: Duration = Duration::from_millis(500);
 
-pub(super) fn run(args: &CheckArgs) -> ExitCode {
+pub(super) fn run(args: &CheckArgs, secrets: &Secrets) -> ExitCode {
     let (text, code) = match sources::runtime() {
         Ok(runtime) => runtime.block_on(async {
             let limit = Duration::from_secs(args.timeout.max(1));
@@ -24,17 +25,17 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         }),
         Err(error) => unknown(&args.name, &in_full(&error)),
     };
-    print(&text);
+    print(&secrets.conceal(&text));
     ExitCode::from(code)
 }
 
 /// The answer to a command line that is not understood: Nagios shows stdout, and takes 2 for CRITICAL.
-pub(super) fn refuse(error: &clap::Error) -> ExitCode {
+pub(super) fn refuse(error: &clap::Error, secrets: &Secrets) -> ExitCode {
     let text = error.to_string();
     // What is wrong ends at the first empty line; after it come tips and the usage.
     let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let reason = format!("{}, see `pgvitals check --help`", lines.join(" ").trim_start_matches("error: "));
-    print(&nagios::write(&Verdict::unknown("check", reason)));
+    print(&secrets.conceal(&nagios::write(&Verdict::unknown("check", reason))));
     ExitCode::from(EXIT_UNKNOWN)
 }
 

@@ -10,6 +10,9 @@ use crate::sink::{graphite, json, openmetrics, prometheus};
 
 pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
     let plan = sources::plan(&args.source)?;
+    if let Some(warning) = sources::exposed_password(&args.source) {
+        eprintln!("pgvitals: {warning}");
+    }
     let known: Vec<&str> = plan.catalog.collectors().collect();
     if let Some(unknown) = args.collectors.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no collector {unknown:?}, expected one of: {}", known.join(", "));

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{ServeArgs, sources};
 use crate::agent::Ledger;
@@ -15,6 +15,9 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     sources::start_log();
     crate::panics::watch();
     let plan = sources::plan(&args.source)?;
+    if let Some(warning) = sources::exposed_password(&args.source) {
+        warn!("{warning}");
+    }
     let listen = args.listen.clone().unwrap_or_else(|| plan.config.listen.clone());
     // Two threads: one may be writing a large page while the other serves a check.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -8,10 +8,19 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CheckArgs, SourceArgs};
 use crate::plan::{Plan, Servers, name_of};
-use crate::server::{ConnectOptions, Environment};
+use crate::server::{ConnectOptions, Environment, parse_dsn};
 
 pub(super) fn plan(args: &SourceArgs) -> anyhow::Result<Plan> {
     Ok(Plan::load(args.config.as_deref(), &args.dsn, Environment::of_process())?)
+}
+
+/// What to say about a password in `--dsn`, if there is one.
+pub(super) fn exposed_password(args: &SourceArgs) -> Option<&'static str> {
+    let has_one = |dsn: &String| parse_dsn(dsn).is_ok_and(|keywords| keywords.get("password").is_some());
+    args.dsn.iter().any(has_one).then_some(
+        "the password in --dsn shows in the process list to every user of this host: \
+         use a password file, ~/.pgpass or the configuration",
+    )
 }
 
 /// The plan for a check: what -H, -p, -U and -d say comes before the file and the environment.
@@ -48,7 +57,8 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Sends the log to stderr; `RUST_LOG` chooses another level than `info`.
 pub(super) fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The driver logs every notice of a server, as often as that likes.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tokio_postgres=warn"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

@@ -25,7 +25,9 @@ impl RowSet {
     pub fn push(&mut self, value: Option<&str>) -> bool {
         let text = value.unwrap_or_default();
         let end = self.text.len() + text.len();
-        let Some(end) = u32::try_from(end).ok().filter(|_| end <= LARGEST) else { return false };
+        // NULL takes room too.
+        let fits = end + size_of_val(self.ends.as_slice()) <= LARGEST;
+        let Some(end) = u32::try_from(end).ok().filter(|_| fits) else { return false };
         self.text.push_str(text);
         self.ends.push(if value.is_none() { end | NULL } else { end });
         true
@@ -74,6 +76,12 @@ impl RowSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_nothing_but_null_ends_too() {
+        let mut rows = RowSet { ends: vec![0; LARGEST / 4], ..RowSet::default() };
+        assert!(rows.push(None) && !rows.push(None));
+    }
 
     #[test]
     fn null_and_the_empty_text_are_two_things() {

@@ -41,6 +41,7 @@ pub(super) fn load(service: &str, file: Option<&str>, environment: &Environment)
 
 fn section(text: &str, service: &str) -> Result<Option<Keywords>, (usize, DsnError)> {
     let mut found: Option<Keywords> = None;
+    let mut after_password = false;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -61,7 +62,18 @@ fn section(text: &str, service: &str) -> Result<Option<Keywords>, (usize, DsnErr
             if keyword.starts_with("service") {
                 return Err(at(DsnError::Syntax("a service cannot name another one")));
             }
-            keywords.set(keyword.trim_end(), value.trim_start()).map_err(at)?;
+            // libpq knows no blanks around `=`, so one that follows it belongs to the value; with blanks on both sides it
+            // is meant as everywhere else.
+            let (keyword, value) = match keyword.trim_end() {
+                bare if bare.len() < keyword.len() => (bare, value.trim_start()),
+                keyword => (keyword, value),
+            };
+            if after_password && !Keywords::is_known(keyword) {
+                // The second line of a password may look like a keyword.
+                return Err(at(DsnError::Syntax("expected a keyword after the password, which is one line")));
+            }
+            keywords.set(keyword, value).map_err(at)?;
+            after_password = keyword == "password";
         }
     }
     Ok(found)
@@ -101,5 +113,8 @@ mod tests {
         let path = file.path().display().to_string();
         let error = load("a", Some(&path), &Environment::new(|_| None)).unwrap_err();
         assert!(error.to_string().contains(":3: unknown connection keyword `colour`"), "{error}");
+        fs::write(file.path(), "[a]\nhost=h\npassword=first\ncanary=second\n").unwrap();
+        let error = load("a", Some(&path), &Environment::new(|_| None)).unwrap_err().to_string();
+        assert!(error.contains(":4: ") && !error.contains("canary"), "{error}");
     }
 }

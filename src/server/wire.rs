@@ -22,6 +22,14 @@ pub(super) type Encrypted = <MakeRustlsConnect as MakeTlsConnect<TcpStream>>::St
 const CHUNK: usize = 16 * 1024;
 /// Type and length of a message.
 const HEADER: usize = 5;
+/// A row is one message, and no collector has use for a larger one. Its length is what the server says it is, so memory is
+/// taken as it comes and not as it is announced.
+const LARGEST_MESSAGE: usize = 16 << 20;
+/// What a server may say before it is ready, which the driver keeps.
+const MOST_BEFORE_READY: usize = 1 << 20;
+/// What it may say unasked in the life of a connection. Behind a pooler the settings of each query are reported back,
+/// twice: some 30 MB in the hour that a connection lasts, when every collector is asked each second.
+const MOST_UNASKED: usize = 64 << 20;
 
 /// What carries the bytes.
 pub(super) enum Transport {
@@ -38,6 +46,8 @@ pub(super) struct Wire {
     taken: usize,
     /// Whole messages end here; they are mended and can be taken.
     mended: usize,
+    is_ready: bool,
+    unasked: usize,
     process_id: Arc<AtomicI32>,
     lingers: Arc<AtomicBool>,
 }
@@ -49,6 +59,8 @@ impl Wire {
             received: Vec::new(),
             taken: 0,
             mended: 0,
+            is_ready: false,
+            unasked: 0,
             process_id: Arc::default(),
             lingers: Arc::default(),
         }
@@ -69,11 +81,16 @@ impl Wire {
     }
 
     /// Mends the whole messages among the bytes received.
-    fn mend(&mut self) {
+    fn mend(&mut self) -> io::Result<()> {
         while let Some(rest) = self.received.get_mut(self.mended..) {
-            let Some((&mut [kind, a, b, c, d], after)) = rest.split_first_chunk_mut::<HEADER>() else { return };
+            let Some((&mut [kind, a, b, c, d], after)) = rest.split_first_chunk_mut::<HEADER>() else { return Ok(()) };
             let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(HEADER - 1);
-            let Some(body) = after.get_mut(..length) else { return };
+            if length > LARGEST_MESSAGE {
+                let reason =
+                    format!("the server announces a message of {length} bytes, expected {LARGEST_MESSAGE} at most");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            let Some(body) = after.get_mut(..length) else { return Ok(()) };
             match kind {
                 b'D' => mend_row(body),
                 // Error, notice, parameter: texts between zero bytes.
@@ -83,10 +100,20 @@ impl Wire {
                         self.process_id.store(i32::from_be_bytes(*id), Ordering::Relaxed);
                     }
                 }
+                b'Z' => self.is_ready = true,
                 _ => {}
             }
             self.mended += HEADER + length;
+            if !self.is_ready || matches!(kind, b'S' | b'A') {
+                self.unasked += HEADER + length;
+            }
+            let most = if self.is_ready { MOST_UNASKED } else { MOST_BEFORE_READY };
+            if self.unasked > most {
+                let reason = format!("the server says more than {most} bytes that nobody asked for");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
         }
+        Ok(())
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, chunk: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -143,7 +170,7 @@ impl AsyncRead for Wire {
                 return Poll::Ready(Ok(()));
             }
             this.received.extend_from_slice(chunk.filled());
-            this.mend();
+            this.mend()?;
         }
         let waiting = this.received.get(this.taken..this.mended).unwrap_or_default();
         let taking = waiting.get(..out.remaining()).unwrap_or(waiting);
@@ -223,20 +250,26 @@ mod tests {
     }
 
     /// What comes out when the bytes arrive in pieces of this size.
-    async fn passed(bytes: &[u8], piece: usize) -> Vec<u8> {
+    async fn passed(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
         let (mut server, client) = UnixStream::pair().unwrap();
         let mut wire = Wire::new(Transport::Unix(client));
         let mut out = Vec::new();
         let feed = async {
             for piece in bytes.chunks(piece) {
-                server.write_all(piece).await.unwrap();
+                if server.write_all(piece).await.is_err() {
+                    break;
+                }
                 tokio::task::yield_now().await;
             }
             drop(server);
         };
-        let ((), read) = tokio::join!(feed, wire.read_to_end(&mut out));
-        read.unwrap();
-        out
+        let read = async {
+            let read = wire.read_to_end(&mut out).await;
+            drop(wire);
+            read
+        };
+        let ((), read) = tokio::join!(feed, read);
+        read.map(|_| out)
     }
 
     #[tokio::test]
@@ -251,7 +284,7 @@ mod tests {
         let sent = [row(b"M\xfcller \xe2\x82", "Müller".as_bytes()), row(&long, b""), message(b'E', b"M\xff\0\0")];
         let expected = [row(b"M?ller ??", "Müller".as_bytes()), row(&long, b""), message(b'E', b"M?\0\0")];
         for piece in [1, 7, 4096] {
-            assert_eq!(passed(&sent.concat(), piece).await, expected.concat(), "pieces of {piece}");
+            assert_eq!(passed(&sent.concat(), piece).await.unwrap(), expected.concat(), "pieces of {piece}");
         }
     }
 
@@ -265,12 +298,31 @@ mod tests {
         assert_eq!(id.load(Ordering::Relaxed), 258);
     }
 
+    #[tokio::test]
+    async fn what_a_server_says_is_bounded() {
+        let refusal = async |bytes: &[u8]| passed(bytes, CHUNK).await.unwrap_err().to_string();
+        let announced = [b'D', 0x7f, 0xff, 0xff, 0xff];
+        assert!(refusal(&announced).await.starts_with("the server announces a message of 2147483643 bytes"));
+        let parameter = message(b'S', b"name\0value\0").repeat(MOST_BEFORE_READY / 16 + 1);
+        assert!(refusal(&parameter).await.contains("nobody asked for"));
+        let notice = message(b'N', b"SNOTICE\0MHello\0\0").repeat(MOST_BEFORE_READY / 16);
+        assert!(refusal(&notice).await.contains("nobody asked for"));
+        let ready = message(b'Z', b"I");
+        for wanted in [message(b'D', &[0; 1000]).repeat(2 * MOST_BEFORE_READY / 1000), parameter] {
+            let said = [ready.clone(), wanted].concat();
+            assert_eq!(passed(&said, CHUNK).await.unwrap().len(), said.len());
+        }
+        let parameter = message(b'S', &[b"name\0".as_slice(), &[b'x'; 1 << 20], b"\0"].concat());
+        assert!(refusal(&[ready, parameter.repeat(64)].concat()).await.contains("nobody asked for"));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_from_a_server_make_us_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let out = runtime.block_on(passed(&bytes, 16));
-            proptest::prop_assert!(out.len() <= bytes.len());
+            if let Ok(out) = runtime.block_on(passed(&bytes, 16)) {
+                proptest::prop_assert!(out.len() <= bytes.len());
+            }
         }
     }
 }
