@@ -27,7 +27,11 @@ impl Secrets {
     /// A message with `…` in their place.
     pub(super) fn conceal<'a>(&self, message: &'a str) -> Cow<'a, str> {
         self.0.iter().fold(Cow::Borrowed(message), |message, secret| {
-            if message.contains(secret.as_str()) { Cow::Owned(message.replace(secret.as_str(), "…")) } else { message }
+            if message.contains(secret.as_str()) {
+                Cow::Owned(message.replace(secret.as_str(), "…"))
+            } else {
+                message
+            }
         })
     }
 }
