@@ -147,14 +147,23 @@ impl Agent {
         servers.iter().find_map(|(name, server)| Some((Arc::clone(name), server.wedged(now)?)))
     }
 
+    fn watched(&self) -> Vec<Arc<Watched>> {
+        self.servers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Reads what is wanted: fresh results as they are, all others asked anew and waited for until the deadline.
     pub async fn read(&self, want: &Want) -> Reading {
         let asked = Instant::now();
+        self.refresh(asked, want).await;
+        self.assemble(asked, want)
+    }
+
+    /// Has everything asked that is not fresh for a reader who came at `asked`, and waits for it until his deadline.
+    pub async fn refresh(&self, asked: Instant, want: &Want) {
         let deadline = asked + want.deadline.min(LONGEST_DEADLINE);
-        let servers: Vec<_> = self.servers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let mut refreshing = tokio::task::JoinSet::new();
-        for server in &servers {
-            let (server, want) = (Arc::clone(server), want.clone());
+        for server in self.watched() {
+            let want = want.clone();
             refreshing.spawn(async move { server.refresh(asked, deadline, |name| want.has(name)).await });
         }
         if let Some(host) = &self.host {
@@ -162,10 +171,13 @@ impl Agent {
             refreshing.spawn(async move { host.refresh(asked, deadline, |name| want.has(name)).await });
         }
         while refreshing.join_next().await.is_some() {}
-        self.assemble(asked, want, &servers)
+        if want.collectors.is_none() {
+            self.ledger.count_reading();
+        }
     }
 
-    fn assemble(&self, asked: Instant, want: &Want, servers: &[Arc<Watched>]) -> Reading {
+    /// What is known now and may be shown to a reader who came at `asked`.
+    pub fn assemble(&self, asked: Instant, want: &Want) -> Reading {
         let mut reading =
             Reading { snapshot: Snapshot::new(SystemTime::now()), servers: Vec::new(), reports: Vec::new() };
         if let Some(host) = &self.host {
@@ -175,8 +187,8 @@ impl Agent {
             }
             reading.add(None, runs.into_families());
         }
-        for server in servers {
-            reading.add_server(server, asked, want);
+        for server in self.watched() {
+            reading.add_server(&server, asked, want);
         }
         if want.collectors.is_none() {
             reading.add(None, self.ledger.families(&reading.snapshot));

@@ -1,6 +1,7 @@
 //! The web server: every face that is read over HTTP. It only reads; nothing here changes anything.
 
 mod page;
+mod shared;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,7 +23,8 @@ use crate::agent::{DEADLINE, Want};
 use crate::check::{Status, Verdict};
 use crate::judge::{Judge, JudgeError, Overrides};
 use crate::panics::{self, caught};
-use crate::sink::{graphite, nagios, openmetrics, prometheus};
+use crate::sink::{graphite, nagios};
+use shared::{Format, Texts};
 
 /// How every answer names the agent, so that a check can tell it from another program on the same port.
 pub const SERVER_NAME: &str = concat!("pgvitals/", env!("CARGO_PKG_VERSION"));
@@ -52,9 +54,10 @@ type Judges = watch::Receiver<Arc<Judge>>;
 
 /// The routes.
 pub fn router(judges: Judges) -> Router {
+    let texts = Arc::<Texts>::default();
     Router::new()
         .route("/", get(page))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(move |judge, query, headers| metrics(texts, judge, query, headers)))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/checks", get(checks))
@@ -79,6 +82,7 @@ async fn name_server(mut response: Response) -> Response {
 
 /// `collect[]=NAME`, as often as one likes, chooses collectors, as `postgres_exporter` and `node_exporter` have it.
 async fn metrics(
+    texts: Arc<Texts>,
     State(judge): State<Judges>,
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
@@ -92,16 +96,9 @@ async fn metrics(
         }
         want.collectors.get_or_insert_default().insert(value);
     }
-    let reading = judge.agent().read(&want).await;
-    let mut text = String::with_capacity(96 * reading.snapshot.len());
-    let content_type = if wants_openmetrics(&headers) {
-        openmetrics::encode(&reading.snapshot, &mut text);
-        openmetrics::CONTENT_TYPE
-    } else {
-        prometheus::encode(&reading.snapshot, &mut text);
-        prometheus::CONTENT_TYPE
-    };
-    ([(CONTENT_TYPE, content_type)], text).into_response()
+    let format = if wants_openmetrics(&headers) { Format::OpenMetrics } else { Format::Prometheus };
+    let text = texts.read(judge.agent(), format, want).await;
+    ([(CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 fn scrape_deadline(headers: &HeaderMap) -> Duration {

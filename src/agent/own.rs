@@ -166,8 +166,12 @@ impl Ledger {
         *self.push.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
+    pub(super) fn count_reading(&self) {
+        self.readings.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn families(&self, snapshot: &Snapshot) -> Vec<Family> {
-        let readings = self.readings.fetch_add(1, Ordering::Relaxed) + 1;
+        let readings = self.readings.load(Ordering::Relaxed);
         let failed = self.reload_failed.load(Ordering::Relaxed);
         let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
         let mut build = Table::new(&["version"]);

@@ -8,6 +8,8 @@
     reason = "a test ends where it fails"
 )]
 
+/// What many readers cost.
+mod budget;
 /// A carbon-cache, which Graphite's points go to.
 mod carbon;
 /// Every definition on every major, on a primary and on a standby.

@@ -1,0 +1,133 @@
+//! The text of a reading, written once for all readers who wait for it.
+//!
+//! A large page takes longer to write than to know, and two hundred readers would hold it two hundred times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use axum::body::Bytes;
+
+use crate::agent::{Agent, Want};
+use crate::sink::{openmetrics, prometheus};
+
+/// How a snapshot is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Format {
+    /// The text format 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+/// The texts that somebody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Texts(Mutex<BTreeMap<Key, Weak<Text>>>);
+
+/// What two readers must have in common to be given the same text. Who has the agent keeps its address from being used
+/// for another one.
+type Key = (usize, Format, Option<BTreeSet<String>>);
+
+/// A text that is written again for each group of readers. It goes with the last of them.
+#[derive(Debug)]
+struct Text {
+    /// When the latest of them came.
+    newest: Mutex<Instant>,
+    written: tokio::sync::Mutex<Option<Written>>,
+}
+
+#[derive(Debug)]
+struct Written {
+    /// For a reader who came then, and for those before him.
+    asked: Instant,
+    /// What was known then.
+    since: Instant,
+    text: Bytes,
+}
+
+impl Texts {
+    /// Reads what is wanted and gives it as a text, which may have been written for another reader, but only from facts
+    /// that are as fresh as this one may expect.
+    pub(super) async fn read(&self, agent: &Arc<Agent>, format: Format, want: Want) -> Bytes {
+        let asked = Instant::now();
+        agent.refresh(asked, &want).await;
+        let ready = Instant::now();
+        let text = self.find((Arc::as_ptr(agent).addr(), format, want.collectors.clone()), asked);
+        let mut written = text.written.lock().await;
+        if let Some(written) = written.as_ref().filter(|written| written.asked >= asked && written.since >= ready) {
+            return written.text.clone();
+        }
+        // Also for those who came since and stand in line.
+        let asked = *text.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = Instant::now();
+        let text = format.write(agent, asked, &want);
+        written.insert(Written { asked, since, text }).text.clone()
+    }
+
+    fn find(&self, key: Key, asked: Instant) -> Arc<Text> {
+        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.retain(|_, text| text.strong_count() > 0);
+        if let Some(text) = texts.get(&key).and_then(Weak::upgrade) {
+            let mut newest = text.newest.lock().unwrap_or_else(PoisonError::into_inner);
+            *newest = asked.max(*newest);
+            drop(newest);
+            return text;
+        }
+        let text = Arc::new(Text { newest: Mutex::new(asked), written: tokio::sync::Mutex::default() });
+        texts.insert(key, Arc::downgrade(&text));
+        text
+    }
+}
+
+impl Format {
+    /// What the HTTP header `Content-Type` says.
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => prometheus::CONTENT_TYPE,
+            Self::OpenMetrics => openmetrics::CONTENT_TYPE,
+        }
+    }
+
+    fn write(self, agent: &Agent, asked: Instant, want: &Want) -> Bytes {
+        let snapshot = agent.assemble(asked, want).snapshot;
+        let mut text = String::with_capacity(96 * snapshot.len());
+        match self {
+            Self::Prometheus => prometheus::encode(&snapshot, &mut text),
+            Self::OpenMetrics => openmetrics::encode(&snapshot, &mut text),
+        }
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[tokio::test]
+    async fn readers_who_wait_together_get_one_text_and_the_next_reader_another() {
+        let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
+        let texts = Texts::default();
+        let read = |format| texts.read(&agent, format, Want::default());
+        let queue = texts.find((Arc::as_ptr(&agent).addr(), Format::Prometheus, None), Instant::now());
+        let turn = queue.written.lock().await;
+        let (a, b, other, ()) =
+            tokio::join!(read(Format::Prometheus), read(Format::Prometheus), read(Format::OpenMetrics), async {
+                drop(turn)
+            });
+        drop(queue);
+        assert_eq!(a.as_ptr(), b.as_ptr());
+        assert_ne!(a.as_ptr(), other.as_ptr());
+        assert_ne!(a.as_ptr(), read(Format::Prometheus).await.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn a_text_goes_with_its_last_reader() {
+        let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
+        let texts = Texts::default();
+        texts.read(&agent, Format::Prometheus, Want::default()).await;
+        texts.read(&agent, Format::Prometheus, Want::only(["locks".to_owned()])).await;
+        let kept = texts.0.lock().unwrap().values().filter(|text| text.strong_count() > 0).count();
+        assert_eq!(kept, 0);
+    }
+}
