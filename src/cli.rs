@@ -77,9 +77,9 @@ impl fmt::Debug for SourceArgs {
 struct ServeArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// Address and port of the web server [default: 127.0.0.1:9187]
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
+    /// Address and port of the web server, :9187 for all addresses; may be repeated [default: 127.0.0.1:9187]
+    #[arg(long, value_name = "ADDRESS", visible_alias = "web.listen-address")]
+    listen: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

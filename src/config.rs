@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::collect::host::Roots;
@@ -16,6 +17,8 @@ use crate::unit::Span;
 
 /// Where the configuration is looked for when nobody says where.
 pub const USUAL_FILE: &str = "/etc/pgvitals/pgvitals.toml";
+/// Where the web server listens when nobody says where, and where a check looks for an agent.
+pub const USUAL_ADDRESS: &str = "127.0.0.1:9187";
 /// Where definitions are looked for when the configuration does not say where.
 pub const USUAL_CHECKS: &str = "/etc/pgvitals/checks.d";
 
@@ -23,8 +26,9 @@ pub const USUAL_CHECKS: &str = "/etc/pgvitals/checks.d";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address and port of the web server.
-    pub listen: String,
+    /// Addresses and ports of the web server; one may stand without a list.
+    #[serde(deserialize_with = "one_or_more")]
+    pub listen: Vec<String>,
     /// The folder with definitions that replace built-in ones or stand beside them.
     pub checks: Option<PathBuf>,
     /// The servers to watch; without any, the environment or discovery decides.
@@ -129,7 +133,7 @@ pub struct Thresholds {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: "127.0.0.1:9187".to_owned(),
+            listen: vec![USUAL_ADDRESS.to_owned()],
             checks: None,
             server: Vec::new(),
             discovery: Discovery::default(),
@@ -160,6 +164,31 @@ impl Default for History {
     fn default() -> Self {
         Self { interval: Span(Duration::from_secs(10)) }
     }
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMore;
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let first = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &"at least one address"))?;
+            let mut all = vec![first];
+            while let Some(next) = seq.next_element()? {
+                all.push(next);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(OneOrMore)
 }
 
 fn graphite_prefix() -> String {
@@ -249,14 +278,15 @@ mod tests {
     #[test]
     fn an_empty_file_listens_on_loopback_and_discovers() {
         let config = parse("").unwrap();
-        assert_eq!(config.listen, "127.0.0.1:9187");
+        assert_eq!(config.listen, ["127.0.0.1:9187"]);
         assert!(config.discovery.enabled && config.graphite.is_none());
     }
 
     #[test]
     fn a_mistake_names_file_and_line_and_no_password() {
         for (text, expected) in [
-            ("\nlisten = 1", "pgvitals.toml:2: invalid type: integer, expected a string"),
+            ("\nlisten = 1", "pgvitals.toml:2: invalid type: integer, expected a string or a list of strings"),
+            ("listen = []", "pgvitals.toml:1: invalid length 0, expected at least one address"),
             (
                 "[host]\nprocs = \"/\"",
                 "pgvitals.toml:2: unknown field `procs`, expected one of `enabled`, `proc`, `sys`",

@@ -100,7 +100,8 @@ impl Demo {
         let load = load::Load::start(&primary).await.context("start the load")?;
         let plan = plan(&primary, &standby)?;
         let (_, no_plans) = mpsc::channel(1);
-        let agent = tokio::spawn(crate::serve::run(listener, plan, Arc::default(), no_plans, std::future::pending()));
+        let agent =
+            tokio::spawn(crate::serve::run(vec![listener], plan, Arc::default(), no_plans, std::future::pending()));
         Ok(Self { primary, standby, address, load, agent })
     }
 

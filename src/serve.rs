@@ -22,9 +22,9 @@ use crate::web;
 ///
 /// # Errors
 ///
-/// The listener fails.
+/// The web server ends by itself.
 pub async fn run(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     plan: Plan,
     ledger: Arc<Ledger>,
     mut plans: mpsc::Receiver<Plan>,
@@ -32,7 +32,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let (current, judges) = watch::channel(Arc::new(plan.start(&ledger, None)));
     let (stop, stopped) = watch::channel(());
-    let serving = web::serve(listener, judges.clone(), async move {
+    let serving = web::serve(listeners, judges.clone(), async move {
         let mut stopped = stopped;
         let _ = stopped.changed().await;
     });
@@ -43,7 +43,7 @@ pub async fn run(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            ended = &mut serving => return ended.map_err(io::Error::other)?,
+            ended = &mut serving => return ended.map_err(io::Error::other),
             Some(plan) = plans.recv() => {
                 let judge = plan.start(&ledger, Some(current.borrow().agent()));
                 current.send_replace(Arc::new(judge));
@@ -56,7 +56,7 @@ pub async fn run(
     drop(loops);
     // Readers in the middle of an answer get it; the time that takes is bounded by their deadlines.
     drop(stop);
-    serving.await.map_err(io::Error::other)?
+    serving.await.map_err(io::Error::other)
 }
 
 /// The loops that belong to one plan; dropped, they end.

@@ -1,19 +1,20 @@
 //! The web server: every face that is read over HTTP. It only reads; nothing here changes anything.
 
+mod listener;
 mod page;
+mod seat;
 mod shared;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -24,6 +25,9 @@ use crate::check::{Status, Verdict};
 use crate::judge::{Judge, JudgeError, Overrides};
 use crate::panics::{self, caught};
 use crate::sink::{graphite, nagios};
+use listener::Door;
+pub use listener::bind;
+use seat::Limits;
 use shared::{Format, Texts};
 
 /// How every answer names the agent, so that a check can tell it from another program on the same port.
@@ -37,23 +41,19 @@ const SCRAPE_MARGIN: Duration = Duration::from_millis(500);
 const LEAST_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is ready, then lets the requests under way finish.
-///
-/// # Errors
-///
-/// The listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     judges: watch::Receiver<Arc<Judge>>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(judges)).with_graceful_shutdown(shutdown).await
+    shutdown: impl Future<Output = ()>,
+) {
+    let door = Door { router: router(judges), limits: Limits::default() };
+    listener::serve(listeners, door, shutdown).await;
 }
 
 /// The judge in force, which a reload replaces.
 type Judges = watch::Receiver<Arc<Judge>>;
 
-/// The routes.
-pub fn router(judges: Judges) -> Router {
+fn router(judges: Judges) -> Router {
     let texts = Arc::<Texts>::default();
     Router::new()
         .route("/", get(page))
@@ -63,7 +63,6 @@ pub fn router(judges: Judges) -> Router {
         .route("/checks", get(checks))
         .route("/check/{name}", get(check))
         .layer(from_fn(contain))
-        .layer(map_response(name_server))
         .with_state(judges)
 }
 
@@ -73,11 +72,6 @@ async fn contain(request: Request, next: Next) -> Response {
         Some(response) => response,
         None => (StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", panics::REASON)).into_response(),
     }
-}
-
-async fn name_server(mut response: Response) -> Response {
-    response.headers_mut().insert(SERVER, HeaderValue::from_static(SERVER_NAME));
-    response
 }
 
 /// `collect[]=NAME`, as often as one likes, chooses collectors, as `postgres_exporter` and `node_exporter` have it.
@@ -165,31 +159,7 @@ async fn page(State(judge): State<Judges>) -> Html<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::IntoFuture as _;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
-
     use super::*;
-
-    #[tokio::test]
-    async fn a_panic_costs_one_reader_an_answer_and_nobody_the_connection() {
-        async fn mistake() -> &'static str {
-            panic!("this panic is wanted")
-        }
-        let routes =
-            Router::new().route("/panic", get(mistake)).route("/", get(|| async { "well" })).layer(from_fn(contain));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let serving = tokio::spawn(axum::serve(listener, routes).into_future());
-        stream.write_all(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        let mut answers = String::new();
-        stream.read_to_string(&mut answers).await.unwrap();
-        assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
-        assert!(answers.contains("HTTP/1.1 200 ") && answers.ends_with("well"), "{answers}");
-        serving.abort();
-    }
 
     #[test]
     fn the_deadline_is_the_scrape_timeout_less_a_margin() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::conceal::Secrets;
 use super::{CheckArgs, EXIT_UNKNOWN, ask, in_full, print, sources};
 use crate::check::Verdict;
+use crate::config::USUAL_ADDRESS;
 use crate::judge::Overrides;
 use crate::sink::nagios;
 
@@ -44,8 +45,7 @@ async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8
     let named = named || args.user.is_some() || args.dbname.is_some();
     let mut agent = args.agent.as_deref().map(ask::address_of).transpose()?;
     if agent.is_none() && !named && args.source.config.is_none() {
-        let usual = crate::config::Config::default().listen;
-        agent = ask::listens(&usual).await.then_some(usual);
+        agent = ask::listens(USUAL_ADDRESS).await.then(|| USUAL_ADDRESS.to_owned());
     }
     if let Some(address) = agent {
         let given = [("w", &args.warning), ("c", &args.critical)];

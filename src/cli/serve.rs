@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::{ServeArgs, sources};
 use crate::agent::Ledger;
+use crate::web;
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     sources::start_log();
@@ -18,15 +18,17 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if let Some(warning) = sources::exposed_password(&args.source) {
         warn!("{warning}");
     }
-    let listen = args.listen.clone().unwrap_or_else(|| plan.config.listen.clone());
+    let listen = if args.listen.is_empty() { plan.config.listen.clone() } else { args.listen.clone() };
     // Two threads: one may be writing a large page while the other serves a check.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("start the runtime")?.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-        let listener = TcpListener::bind(&listen).await.with_context(|| format!("listen on {listen}"))?;
-        info!(address = %listener.local_addr().context("read the listener's address")?, "listening");
+        let listeners = web::bind(&listen).await?;
+        for listener in &listeners {
+            info!(address = %listener.local_addr().context("read the listener's address")?, "listening");
+        }
         let ledger = Arc::<Ledger>::default();
         ledger.note_reload(true);
         let (plans, next) = mpsc::channel(1);
@@ -52,6 +54,6 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
             }
             info!("shutting down");
         };
-        crate::serve::run(listener, plan, ledger, next, shutdown).await.context("serve")
+        crate::serve::run(listeners, plan, ledger, next, shutdown).await.context("serve")
     })
 }

@@ -18,6 +18,8 @@ mod catalog;
 mod check;
 /// Sessions of ours on a cluster, and psql beside them to say what libpq does.
 mod client;
+/// Clients of the web server that are many, slow or absurd.
+mod clients;
 /// The clusters that everything else here is tested on.
 mod cluster;
 /// The binary's commands, run to their end.

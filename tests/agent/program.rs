@@ -42,11 +42,17 @@ pub(crate) struct Facts {
 impl Program {
     /// Starts an agent that finds no servers but those of the configuration.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_by(Command::new(BINARY), config, &[])
+    }
+
+    /// The same by a command that ends with the binary, and with more arguments.
+    pub(crate) fn start_by(mut command: Command, config: &str, more: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         write_config(&folder, config);
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(folder.path().join("pgvitals.toml"))
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

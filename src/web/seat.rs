@@ -1,0 +1,237 @@
+//! Seats: how many connections there may be, what each of them is doing, and for how long it may.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// More connections than any number of Prometheis and checks has open at once.
+const MOST: usize = 256;
+/// An answer that nobody took for so long may be given up for a new connection.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// How many connections there may be, and how long each may take over what it does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Connections at the same time.
+    pub(super) most: usize,
+    /// From the connection, or the first byte of a further request, to the end of the request's head. TLS counts too.
+    pub(super) ask: Duration,
+    /// From the request to the answer. The agent's deadlines are shorter; this is for what has none.
+    pub(super) answer: Duration,
+    /// From the answer until the client's kernel has all of it.
+    pub(super) take: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Half of the file descriptors are enough for connections to PostgreSQL, /proc and the log.
+        let descriptors = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
+        Self {
+            most: descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / 2)).max(1),
+            ask: Duration::from_secs(10),
+            answer: Duration::from_secs(90),
+            take: Duration::from_secs(60),
+            // As long as Prometheus keeps an idle connection itself.
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The client has to finish its TLS handshake and its request.
+    Asking,
+    /// We have to answer.
+    Answering,
+    /// The client has to take the answer.
+    Taking,
+    /// Nobody has to do anything.
+    Idle,
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+pub(super) struct Seat {
+    limits: Limits,
+    state: Mutex<(Phase, Instant)>,
+    evicted: Notify,
+}
+
+impl Seat {
+    fn new(limits: Limits) -> Self {
+        Self { limits, state: Mutex::new((Phase::Asking, Instant::now())), evicted: Notify::new() }
+    }
+
+    fn state(&self) -> (Phase, Instant) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the next phase has begun.
+    pub(super) fn enter(&self, phase: Phase) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (phase, Instant::now());
+    }
+
+    /// When the phase it is in has taken too long.
+    pub(super) fn deadline(&self) -> Instant {
+        let (phase, since) = self.state();
+        let limit = match phase {
+            Phase::Asking => self.limits.ask,
+            Phase::Answering => self.limits.answer,
+            Phase::Taking => self.limits.take,
+            Phase::Idle => self.limits.idle,
+        };
+        since + limit
+    }
+
+    /// Whether it waits for its client to ask, so that closing it takes no answer from anybody.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.state().0, Phase::Asking | Phase::Idle)
+    }
+
+    /// Ready when its place was given to another connection.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+}
+
+/// All seats of the web server.
+#[derive(Debug)]
+pub(super) struct Room {
+    limits: Limits,
+    free: Arc<Semaphore>,
+    seats: Mutex<Vec<Arc<Seat>>>,
+}
+
+impl Room {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, free: Arc::new(Semaphore::new(limits.most)), seats: Mutex::default() })
+    }
+
+    /// A seat for a new connection. When all are taken, the connection that has waited longest for its client loses its
+    /// own: whoever opens connections and says nothing cannot keep others out. None when all are being served.
+    pub(super) async fn take(self: &Arc<Self>) -> Option<Taken> {
+        let free = match Arc::clone(&self.free).try_acquire_owned() {
+            Ok(free) => free,
+            // The place is free when the other's file descriptor is closed, not before.
+            Err(_) if self.evict() => Arc::clone(&self.free).acquire_owned().await.ok()?,
+            Err(_) => return None,
+        };
+        let seat = Arc::new(Seat::new(self.limits));
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&seat));
+        Some(Taken { room: Arc::clone(self), seat, _free: free })
+    }
+
+    /// Gives up one connection that waits for its client; false if there is none.
+    pub(super) fn evict(&self) -> bool {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = seats.iter().enumerate().filter_map(|(at, seat)| {
+            let (phase, since) = seat.state();
+            let may_go = seat.waits() || phase == Phase::Taking && since.elapsed() > SLOW;
+            may_go.then_some((since, at))
+        });
+        let Some((_, at)) = waiting.min() else { return false };
+        seats.swap_remove(at).evicted.notify_one();
+        true
+    }
+}
+
+/// A seat that is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    room: Arc<Room>,
+    pub(super) seat: Arc<Seat>,
+    _free: OwnedSemaphorePermit,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut seats = self.room.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+    }
+}
+
+/// A stream that tells its seat what passes: hyper says neither when a request begins nor when an answer was taken.
+#[derive(Debug)]
+pub(super) struct Observed<T> {
+    pub(super) stream: T,
+    pub(super) seat: Arc<Seat>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Observed<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before && self.seat.state().0 == Phase::Idle {
+            self.seat.enter(Phase::Asking);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Observed<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    // hyper flushes when all it had to write is written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.seat.state().0 == Phase::Taking {
+            self.seat.enter(Phase::Idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_room_gives_the_place_of_who_waits_longest_and_never_of_who_is_served() {
+        let room = Room::new(Limits { most: 2, ..Limits::default() });
+        let (first, second) = (room.take().await.unwrap(), room.take().await.unwrap());
+        first.seat.enter(Phase::Answering);
+        let leave = async {
+            second.seat.evicted().await;
+            drop(second);
+        };
+        let (third, ()) = tokio::join!(room.take(), leave);
+        let third = third.unwrap();
+        third.seat.enter(Phase::Taking);
+        assert!(room.take().await.is_none(), "both are served");
+        drop(first);
+        assert!(room.take().await.is_some());
+    }
+
+    #[test]
+    fn file_descriptors_are_left_for_others() {
+        let most = usize::try_from(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        assert!(Limits::default().most <= most / 2);
+    }
+}
