@@ -312,7 +312,7 @@ mod tests {
             let said = [ready.clone(), wanted].concat();
             assert_eq!(passed(&said, CHUNK).await.unwrap().len(), said.len());
         }
-        let parameter = message(b'S', &[b"name\0".as_slice(), &[b'x'; 1 << 20], b"\0"].concat());
+        let parameter = message(b'S', &[b"name\0".as_slice(), &vec![b'x'; 1 << 20], b"\0"].concat());
         assert!(refusal(&[ready, parameter.repeat(64)].concat()).await.contains("nobody asked for"));
     }
 

@@ -113,7 +113,7 @@ mod tests {
         let turn = queue.written.lock().await;
         let (a, b, other, ()) =
             tokio::join!(read(Format::Prometheus), read(Format::Prometheus), read(Format::OpenMetrics), async {
-                drop(turn)
+                drop(turn);
             });
         drop(queue);
         assert_eq!(a.as_ptr(), b.as_ptr());
