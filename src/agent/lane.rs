@@ -36,6 +36,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an attempt to connect goes on in the background; the DSN may say less. A server that hangs queues every
 /// attempt and forks for each of them when it wakes, so there is one attempt at a time and not one for each reader.
 const LONGEST_OPENING: Duration = Duration::from_secs(10);
+/// The same on a socket of this host, where the kernel tells when the server goes: an attempt given up earlier would be
+/// served in vain when a hanging server wakes, and so would every one after it.
+const LONGEST_OPENING_OF_SOCKET: Duration = Duration::from_secs(86_400);
 /// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
 const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// More than connecting, cancelling and a probe after a loss take together, beside the query itself.
@@ -232,7 +235,9 @@ impl Lane {
         self.session = None;
         if self.opening.is_empty() {
             let shared = Arc::clone(&self.shared);
-            self.opening.spawn(async move { shared.server.open(LONGEST_OPENING).await });
+            let is_socket = shared.server.options().is_one_socket();
+            let limit = if is_socket { LONGEST_OPENING_OF_SOCKET } else { LONGEST_OPENING };
+            self.opening.spawn(async move { shared.server.open(limit).await });
         }
         let other = |class, message| ConnectFailure { class, message, sqlstate: None };
         let opened = match timeout(CONNECT_TIMEOUT, self.opening.join_next()).await {

@@ -214,6 +214,14 @@ impl Ledger {
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
         families.extend(push.iter().flat_map(|stats| stats.families()));
         families.extend(process());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            families.push(Family::single(
+                Kind::Gauge,
+                "pgvitals_tasks",
+                "Tasks of the agent that have not ended: a few for each server, a few for each reader",
+                runtime.metrics().num_alive_tasks() as f64,
+            ));
+        }
         families
     }
 }

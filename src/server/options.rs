@@ -154,6 +154,11 @@ impl ConnectOptions {
         Self::resolve(dsn::parse(dsn)?, environment)
     }
 
+    /// Whether there is but one way to the server, a socket of this host.
+    pub fn is_one_socket(&self) -> bool {
+        matches!(self.hosts.as_slice(), [Host::Socket { .. }])
+    }
+
     /// Completes keywords: they win over the service file, that over `PG*` variables, and those over defaults. The
     /// database, though, is `postgres` unless one is named, because an agent's role seldom has one of its own.
     pub fn resolve(keywords: Keywords, environment: &Environment) -> Result<Self, DsnError> {

@@ -38,13 +38,13 @@ fn assert_down(facts: &Facts, down: &Cluster, classes: &[&str], up: &Cluster) {
 }
 
 /// Counts the agent's sessions on a server all the time.
-struct Sessions {
+pub(crate) struct Sessions {
     most: Arc<AtomicUsize>,
     counting: JoinHandle<()>,
 }
 
 impl Sessions {
-    async fn count(server: &Cluster) -> Self {
+    pub(crate) async fn count(server: &Cluster) -> Self {
         let session = server.client("postgres").await.unwrap();
         let most = Arc::<AtomicUsize>::default();
         let seen = Arc::clone(&most);
@@ -58,7 +58,7 @@ impl Sessions {
         Self { most, counting }
     }
 
-    fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         assert!(!self.counting.is_finished(), "the sessions were not counted to the end");
         self.most.load(Ordering::Relaxed)
     }

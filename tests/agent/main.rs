@@ -42,8 +42,12 @@ mod fate;
 mod golden;
 /// Pushing to Graphite, through outages.
 mod graphite;
+/// Servers and networks that stop answering.
+mod hang;
 /// Servers that stop, start, hang and fail over below a running agent.
 mod lifecycle;
+/// A link that can be cut.
+mod link;
 /// One test on every major, a few at a time.
 mod majors;
 /// The Nagios objects and NRPE commands in `nagios/`.
