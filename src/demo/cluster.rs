@@ -93,6 +93,10 @@ pub struct Settings {
     pub initdb: Vec<String>,
     /// Also listen on 127.0.0.1. Beware: unlike the socket, that is open to every user of the host.
     pub tcp: bool,
+    /// Its port; by default one that is free.
+    pub port: Option<u16>,
+    /// The language of its messages, such as `de`, where its binaries bring translations; English by default.
+    pub language: Option<String>,
     /// Where its folder goes; the user it runs as must be able to get there.
     pub parent: PathBuf,
 }
@@ -106,6 +110,8 @@ impl Default for Settings {
             encoding: "UTF8".to_owned(),
             initdb: Vec::new(),
             tcp: false,
+            port: None,
+            language: None,
             parent: std::env::temp_dir(),
         }
     }
@@ -156,7 +162,7 @@ impl Cluster {
             postmaster: None,
             folder: Folder::create(&settings.parent, account)?,
             binaries: binaries.clone(),
-            port: postmaster::free_port()?,
+            port: settings.port.map_or_else(postmaster::free_port, Ok)?,
             settings,
             account,
             recovery: Vec::new(),
@@ -318,6 +324,10 @@ impl Cluster {
         if self.binaries.has_library("pg_stat_statements") {
             conf.push("shared_preload_libraries = 'pg_stat_statements'".to_owned());
         }
+        if self.settings.language.is_some() {
+            // In the locale C there is no other language than English.
+            conf.push("lc_messages = 'C.UTF-8'".to_owned());
+        }
         conf.extend(self.settings.conf.iter().cloned());
         conf.extend(self.recovery.iter().cloned());
         self.folder.write(&self.data().join("cluster.conf"), &conf.join("\n"))?;
@@ -332,6 +342,9 @@ impl Cluster {
     async fn launch(&mut self) -> Result<(), ClusterError> {
         let mut program = self.program("postgres");
         program.arg("-D").arg(self.data());
+        if let Some(language) = &self.settings.language {
+            program.env("LANGUAGE", language);
+        }
         let postmaster = self.postmaster.insert(Postmaster::spawn(program, &self.folder.log())?);
         let deadline = Instant::now() + PATIENCE;
         let state = loop {

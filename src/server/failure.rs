@@ -17,10 +17,15 @@ pub enum FailureClass {
     NoPgHbaEntry,
     /// All connections of the server, role or database are taken.
     TooManyConnections,
-    /// Starting, in crash recovery, or a standby that does not accept connections (yet).
+    /// Starting, in crash recovery, or a standby that does not accept connections yet.
     StartingUp,
+    /// A standby with `hot_standby = off`, which never accepts connections. Before 14 it is `StartingUp`: the server says the same.
+    HotStandbyOff,
     /// Shutting down, or the session was ended by an administrator.
     ShuttingDown,
+    /// Starting up, shutting down or a standby: the server says which in a language that is not English, and nothing else
+    /// in its answer tells them apart.
+    NotAccepting,
     /// TLS is not offered, or one side does not trust the other's certificate.
     Tls,
     /// The database does not exist.
@@ -35,14 +40,16 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// All of them, for a metric that has a series for each.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Refused,
         Self::Timeout,
         Self::Authentication,
         Self::NoPgHbaEntry,
         Self::TooManyConnections,
         Self::StartingUp,
+        Self::HotStandbyOff,
         Self::ShuttingDown,
+        Self::NotAccepting,
         Self::Tls,
         Self::UnknownDatabase,
         Self::Unreachable,
@@ -59,7 +66,9 @@ impl FailureClass {
             Self::NoPgHbaEntry => "no_pg_hba_entry",
             Self::TooManyConnections => "too_many_connections",
             Self::StartingUp => "starting_up",
+            Self::HotStandbyOff => "hot_standby_off",
             Self::ShuttingDown => "shutting_down",
+            Self::NotAccepting => "not_accepting",
             Self::Tls => "tls",
             Self::UnknownDatabase => "unknown_database",
             Self::Unreachable => "unreachable",
@@ -75,7 +84,9 @@ impl FailureClass {
             Self::Refused
                 | Self::Timeout
                 | Self::StartingUp
+                | Self::HotStandbyOff
                 | Self::ShuttingDown
+                | Self::NotAccepting
                 | Self::Tls
                 | Self::Unreachable
                 | Self::Permission
@@ -113,8 +124,13 @@ impl FailureClass {
             "28000" if message.contains("pg_hba.conf") => Self::NoPgHbaEntry,
             "28000" | "28P01" => Self::Authentication,
             "53300" => Self::TooManyConnections,
-            "57P03" if message.contains("shutting down") => Self::ShuttingDown,
-            "57P03" => Self::StartingUp,
+            // cannot_connect_now
+            "57P03" => match message.strip_prefix("the database system is ") {
+                Some("starting up" | "in recovery mode" | "not yet accepting connections") => Self::StartingUp,
+                Some("not accepting connections") => Self::HotStandbyOff,
+                Some("shutting down") => Self::ShuttingDown,
+                _ => Self::NotAccepting,
+            },
             "57P01" | "57P02" => Self::ShuttingDown,
             "3D000" => Self::UnknownDatabase,
             "42501" | "55000" => Self::Permission,
@@ -216,13 +232,15 @@ pub enum QueryFailure {
 }
 
 impl QueryFailure {
-    pub(super) fn of_driver(error: &tokio_postgres::Error, statement_timeout: Duration) -> Self {
+    /// What the driver reports of a query that was sent this long ago.
+    pub(super) fn of_driver(error: &tokio_postgres::Error, statement_timeout: Duration, elapsed: Duration) -> Self {
         let Some(reported) = error.as_db_error() else {
             let ConnectFailure { class, message, .. } = ConnectFailure::of_driver("read the answer", error);
             return Self::Lost { class, message };
         };
         match (reported.code().code(), reported.message()) {
-            ("57014", message) if message.contains("statement timeout") => Self::StatementTimeout(statement_timeout),
+            // Cancelled by whom, only the words say, in any language; but before its time it was somebody else.
+            ("57014", _) if elapsed >= statement_timeout => Self::StatementTimeout(statement_timeout),
             ("55P03", _) => Self::LockTimeout,
             (code @ ("57P01" | "57P02" | "57P03" | "57P05" | "25P03"), message) => {
                 Self::Lost { class: FailureClass::of_sqlstate(code, message), message: message.to_owned() }
@@ -242,7 +260,9 @@ mod tests {
             ("28000", "kein pg_hba.conf-Eintrag für Host »::1«", FailureClass::NoPgHbaEntry),
             ("28000", "role \"nobody\" does not exist", FailureClass::Authentication),
             ("57P03", "the database system is shutting down", FailureClass::ShuttingDown),
-            ("57P03", "das Datenbanksystem startet", FailureClass::StartingUp),
+            ("57P03", "the database system is not yet accepting connections", FailureClass::StartingUp),
+            ("57P03", "the database system is not accepting connections", FailureClass::HotStandbyOff),
+            ("57P03", "das Datenbanksystem startet", FailureClass::NotAccepting),
             ("08P01", "no such database: x", FailureClass::UnknownDatabase),
             ("08P01", "unsupported startup parameter: jit", FailureClass::Other),
         ] {

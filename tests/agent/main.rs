@@ -16,6 +16,8 @@ mod carbon;
 mod catalog;
 /// `pgvitals check` as Nagios runs it.
 mod check;
+/// Every class of failure, on every face.
+mod classes;
 /// Sessions of ours on a cluster, and psql beside them to say what libpq does.
 mod client;
 /// Clients of the web server that are many, slow or absurd.

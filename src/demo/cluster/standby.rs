@@ -44,7 +44,7 @@ impl Cluster {
 
         let mut settings = self.settings.clone();
         settings.conf.extend(standby.conf);
-        let mut copy = Self::prepare(&self.binaries, Settings { name: standby.name, ..settings })?;
+        let mut copy = Self::prepare(&self.binaries, Settings { name: standby.name, port: None, ..settings })?;
         if let Some(slot) = &standby.slot {
             let sql = format!(
                 "SELECT pg_create_physical_replication_slot(E{slot}, true) \

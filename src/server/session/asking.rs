@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -69,7 +69,8 @@ pub(super) async fn ask(
     sql: &str,
     statement_timeout: Duration,
 ) -> Result<RowSet, QueryFailure> {
-    let failure = |error| QueryFailure::of_driver(&error, statement_timeout);
+    let started = Instant::now();
+    let failure = |error| QueryFailure::of_driver(&error, statement_timeout, started.elapsed());
     match settings.how {
         Setting::Session if settings.statement_timeout != statement_timeout => {
             // In a message of its own: up to PostgreSQL 12 a new limit does not count for the rest of its message.
