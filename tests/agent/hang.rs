@@ -44,8 +44,8 @@ async fn read_again(agent: &Program, server: &Cluster) -> Facts {
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let facts = agent.facts();
-        if is_up(&facts, server) {
-            assert!(facts.names_of(server).len() > 100);
+        // The first one may just see that it is up again, as it does not wait for a server that hung.
+        if is_up(&facts, server) && facts.names_of(server).len() > 100 {
             return facts;
         }
     }
