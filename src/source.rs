@@ -56,6 +56,10 @@ pub(crate) fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a plain file"));
     }
+    read_bounded(file, most)
+}
+
+fn read_bounded(file: fs::File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|read| read > most) {
@@ -64,14 +68,17 @@ pub(crate) fn read_plain(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Of a configuration or a definition.
+const LARGEST: u64 = 1 << 20;
+
 impl Source {
-    /// Reads a file.
+    /// Reads a file of 1 MiB at most: what is larger was not written for us, and reading it would cost what it is long.
     ///
     /// # Errors
     ///
     /// [`SourceError::Read`].
     pub fn read(file: &Path) -> Result<Self, SourceError> {
-        match fs::read_to_string(file) {
+        match read(file) {
             Ok(text) => Ok(Self { file: file.to_owned(), text }),
             Err(source) => Err(SourceError::Read { path: file.to_owned(), source }),
         }
@@ -106,6 +113,11 @@ fn without_dsn(reason: &str) -> String {
     let parts = reason.split('`').enumerate();
     let shown = parts.map(|(at, part)| if at % 2 == 1 && may_be_one(part) { "…" } else { part });
     shown.collect::<Vec<_>>().join("`")
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let bytes = read_bounded(fs::File::open(file)?, LARGEST)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
 
 #[cfg(test)]
@@ -144,5 +156,20 @@ mod tests {
         assert_eq!(without_value(value), "invalid type: string, expected a sequence");
         assert_eq!(without_value("invalid type: integer `1`, expected a map"), "invalid type: integer, expected a map");
         assert_eq!(without_value("duplicate key"), "duplicate key");
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused_and_not_read() {
+        let error = Source::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert_eq!(error, "read /dev/zero: larger than 1048576 bytes");
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        fs::write(&file, b"# \xff").unwrap();
+        assert!(Source::read(&file).unwrap_err().to_string().ends_with(": not UTF-8"));
+        assert!(Source::read(folder.path()).unwrap_err().to_string().ends_with("Is a directory (os error 21)"));
     }
 }
