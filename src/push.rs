@@ -9,6 +9,8 @@ mod stats;
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +35,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const PIECE: usize = 64 * 1024;
 /// How long what was written may remain without the peer's acknowledgement; the kernel's own limit is 15 minutes.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What still waits at the end has this long to get through.
+const LAST_POINTS: Duration = Duration::from_secs(2);
 /// The most that an interval may be; keeps the arithmetic of time far from its limits.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(86_400);
 
@@ -51,7 +55,7 @@ pub struct GraphiteConfig {
     pub queue_points: usize,
 }
 
-/// Pushes until `shutdown` is ready.
+/// Pushes until `shutdown` is ready, and then for two seconds at most, if points still wait.
 ///
 /// Nothing is an error here: losses are logged once, counted in `stats`, and sending is tried until it succeeds.
 /// A `source` that takes longer than the interval lets the boundaries in between pass. After a loss the points of the
@@ -70,12 +74,24 @@ where
         address: config.address,
         interval,
         filled: Notify::new(),
+        writing: AtomicBool::new(false),
+        settled: Notify::new(),
         stats,
     };
+    let mut draining = pin!(survive(|| push.drain()));
     tokio::select! {
         () = shutdown => {}
         () = survive(|| push.fill(&source)) => {}
-        () = survive(|| push.drain()) => {}
+        () = &mut draining => {}
+    }
+    let last = async {
+        tokio::select! {
+            () = draining => {}
+            () = push.is_empty() => {}
+        }
+    };
+    if timeout(LAST_POINTS, last).await.is_err() {
+        warn!(points = push.queue().len(), "graphite does not take the last points in time");
     }
 }
 
@@ -85,6 +101,9 @@ struct Push {
     interval: Duration,
     queue: Mutex<Queue>,
     filled: Notify,
+    /// Whether a batch is neither in the queue nor sent.
+    writing: AtomicBool,
+    settled: Notify,
     stats: Arc<PushStats>,
 }
 
@@ -162,7 +181,7 @@ impl Push {
                 self.stats.disconnected();
                 return error;
             }
-            let next = self.queue().take();
+            let next = self.take();
             let Some(batch) = next else {
                 tokio::select! {
                     () = self.filled.notified() => {}
@@ -190,6 +209,24 @@ impl Push {
         self.stats.queued(queue.len());
     }
 
+    fn take(&self) -> Option<Batch> {
+        let mut queue = self.queue();
+        let batch = queue.take();
+        self.writing.store(batch.is_some(), Ordering::Relaxed);
+        batch
+    }
+
+    /// Waits until nothing is left to be sent.
+    async fn is_empty(&self) {
+        let is_empty = || {
+            let queue = self.queue();
+            queue.is_empty() && !self.writing.load(Ordering::Relaxed)
+        };
+        while !is_empty() {
+            self.settled.notified().await;
+        }
+    }
+
     fn settle(&self, batch: Batch, written: bool) {
         let mut queue = self.queue();
         if written {
@@ -199,6 +236,9 @@ impl Push {
             self.stats.dropped(queue.put_back(batch));
         }
         self.stats.queued(queue.len());
+        self.writing.store(false, Ordering::Relaxed);
+        drop(queue);
+        self.settled.notify_one();
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -336,12 +376,30 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let asked = std::sync::atomic::AtomicU32::new(0);
         let source = move || {
-            assert!(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0, "this panic is wanted");
+            assert!(asked.fetch_add(1, Ordering::Relaxed) > 0, "this panic is wanted");
             future::ready(snapshot())
         };
         let pushing = tokio::spawn(run(config(&listener), source, Arc::default(), future::pending()));
         timeout(Duration::from_secs(30), times(&listener, 2)).await.unwrap();
         pushing.abort();
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_end_is_still_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let end = Notify::new();
+        let asked = AtomicBool::new(false);
+        let source = || {
+            if asked.swap(true, Ordering::Relaxed) {
+                // Before the points of this very snapshot are in the queue.
+                end.notify_one();
+            }
+            future::ready(snapshot())
+        };
+        let pushing = run(config(&listener), source, Arc::default(), end.notified());
+        let reading = times(&listener, 2);
+        let both = async { tokio::join!(pushing, reading).1 };
+        assert_eq!(timeout(Duration::from_secs(30), both).await.unwrap().len(), 2);
     }
 
     #[tokio::test]
