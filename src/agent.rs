@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use own::Ledger;
 pub use slot::{Outcome, Skip};
+pub use turn::Turn;
 
 use crate::catalog::Catalog;
 use crate::collect::host::{COLLECTORS, Roots};
@@ -138,6 +139,35 @@ impl Agent {
     /// The names of the servers it watches.
     pub fn servers(&self) -> Vec<Arc<str>> {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Takes over the host's collectors of an agent that watches the same host, with what they know: one that hangs is
+    /// not to be started again.
+    #[must_use]
+    pub fn with_host_of(self, previous: &Self) -> Self {
+        let same =
+            previous.host.as_ref().filter(|host| Some(host.roots()) == self.host.as_deref().map(host::Host::roots));
+        Self { host: same.cloned().or(self.host), ..self }
+    }
+
+    /// Whether its facts are of the same host as another agent's.
+    pub fn has_host_of(&self, other: &Self) -> bool {
+        self.host.as_deref().map(host::Host::roots) == other.host.as_deref().map(host::Host::roots)
+    }
+
+    /// Whether a server of this name is reached at the same place as another agent's.
+    pub fn has_server_of(&self, other: &Self, name: &str) -> bool {
+        let place = |agent: &Self| {
+            let servers = agent.servers.read().unwrap_or_else(PoisonError::into_inner);
+            let options = servers.get(name)?.shared.server.options().clone();
+            Some((options.hosts().to_vec(), options.database().to_owned()))
+        };
+        place(self).is_some_and(|here| place(other) == Some(here))
+    }
+
+    /// Watches no server any longer: queries under way are cancelled, and connections closed.
+    pub fn close(&self) {
+        self.servers.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The server and the lane that does not come back from what it was asked, if there is one. A server that hangs is no

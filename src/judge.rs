@@ -50,9 +50,13 @@ impl Overrides {
 }
 
 impl Judge {
-    /// A judge over an agent's facts, with thresholds by check in place of the definitions' own.
-    pub fn new(agent: Arc<Agent>, limits: BTreeMap<String, Limits>) -> Self {
-        let history = History::new(windows(agent.catalog()));
+    /// A judge over an agent's facts, with thresholds by check in place of the definitions' own. It remembers what
+    /// `previous` does of counters that are still asked in the same way, of the same server.
+    pub fn new(agent: Arc<Agent>, limits: BTreeMap<String, Limits>, previous: Option<&Self>) -> Self {
+        let history = match previous {
+            None => History::new(windows(agent.catalog())),
+            Some(previous) => previous.history_for(&agent),
+        };
         Self { agent, limits, history: Mutex::new(history) }
     }
 
@@ -61,12 +65,26 @@ impl Judge {
         &self.agent
     }
 
-    /// Reads the counters whose past some rule needs.
-    pub async fn remember(&self) {
+    fn history_for(&self, agent: &Agent) -> History {
+        let (old, new) = (self.agent.catalog(), agent.catalog());
+        let text = |catalog: &Catalog, name: &str| catalog.definition(name).map(|definition| definition.text.clone());
+        let is_asked_alike = |metric: &str| match new.provider(metric) {
+            Some(Provider::Definition(name)) => text(old, name) == text(new, name),
+            Some(Provider::Host(_)) => agent.has_host_of(&self.agent),
+            Some(Provider::Agent) | None => false,
+        };
+        let is_of_same = |server: Option<&str>| server.is_none_or(|name| agent.has_server_of(&self.agent, name));
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.continued(windows(new), is_asked_alike, is_of_same)
+    }
+
+    /// Reads the counters whose past some rule needs, and gives the reading.
+    pub async fn remember(&self) -> Reading {
         let catalog = self.agent.catalog();
         let counters = windows(catalog).map(|(metric, _)| metric);
         let reading = self.agent.read(&want(catalog, counters)).await;
         self.history.lock().unwrap_or_else(PoisonError::into_inner).record(&reading.snapshot);
+        reading
     }
 
     /// One check's verdict, from fresh facts and the history there is.

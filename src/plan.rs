@@ -82,17 +82,23 @@ impl Plan {
         Ok(Self { config: loaded.config, catalog, servers, thresholds, environment: Arc::new(environment) })
     }
 
-    /// The agent with its checks. Servers of `previous` that are the same are taken over with their connections.
+    /// The agent with its checks. What is the same in `previous` is taken over: servers with their connections, the host,
+    /// and the past of counters.
     ///
     /// Must be called within a Tokio runtime.
-    pub fn start(&self, ledger: &Arc<Ledger>, previous: Option<&Agent>) -> Judge {
+    pub fn start(&self, ledger: &Arc<Ledger>, previous: Option<&Judge>) -> Judge {
         let host = &self.config.host;
         let roots = host.enabled.then(|| Roots { proc: host.proc.clone(), sys: host.sys.clone() });
         let agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger));
+        let before = previous.map(Judge::agent);
+        let agent = match before {
+            Some(before) => agent.with_host_of(before),
+            None => agent,
+        };
         for (name, options) in self.find_servers() {
-            agent.watch(&name, options, previous);
+            agent.watch(&name, options, before.map(Arc::as_ref));
         }
-        Judge::new(Arc::new(agent), self.thresholds.clone())
+        Judge::new(Arc::new(agent), self.thresholds.clone(), previous)
     }
 
     /// The servers as they are now: the named ones, or those found on this host.

@@ -45,7 +45,7 @@ pub async fn run(
             () = &mut shutdown => break,
             ended = &mut serving => return ended.map_err(io::Error::other),
             Some(plan) = plans.recv() => {
-                let judge = plan.start(&ledger, Some(current.borrow().agent()));
+                let judge = plan.start(&ledger, Some(&current.borrow()));
                 current.send_replace(Arc::new(judge));
                 graphite = graphite.follow(&plan, &judges, &ledger);
                 loops = start_loops(plan, &current.borrow());

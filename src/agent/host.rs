@@ -29,6 +29,11 @@ impl Host {
         Arc::new(Self { roots, slots: COLLECTORS.iter().map(|_| Slot::new(FRESH_FOR)).collect() })
     }
 
+    /// What it reads.
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// Has the wanted collectors run where their results are not fresh, and waits for them until the deadline.
     pub(super) async fn refresh(self: &Arc<Self>, asked: Instant, deadline: Instant, wanted: impl Fn(&str) -> bool) {
         let chosen: Vec<usize> = (0..COLLECTORS.len())

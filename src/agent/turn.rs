@@ -5,23 +5,23 @@ use std::time::{Duration, Instant};
 
 /// One lane's turn: begun with each thing it is asked, ended with the answer.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub struct Turn {
     due: Mutex<Option<Instant>>,
 }
 
 impl Turn {
     /// Notes that what begins now ends within this time. Each step of something long may begin a turn of its own.
-    pub(super) fn begin(&self, at_most: Duration) {
+    pub fn begin(&self, at_most: Duration) {
         self.set(Some(Instant::now() + at_most));
     }
 
     /// Notes that nothing is under way.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.set(None);
     }
 
     /// Whether it should have ended before `now`.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+    pub fn is_overdue(&self, now: Instant) -> bool {
         self.due.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|due| now > due)
     }
 

@@ -67,6 +67,24 @@ impl History {
         self.counters.keys().map(String::as_str)
     }
 
+    /// A history of other counters that goes on with this one where metric and server, if there is one, are kept.
+    #[must_use]
+    pub fn continued<S: Into<String>>(
+        &self,
+        windows: impl IntoIterator<Item = (S, Duration)>,
+        keep_metric: impl Fn(&str) -> bool,
+        keep_server: impl Fn(Option<&str>) -> bool,
+    ) -> Self {
+        let mut history = Self { origin: self.origin, latest: self.latest, ..Self::new(windows) };
+        for (metric, counter) in &mut history.counters {
+            if let Some(known) = self.counters.get(metric).filter(|_| keep_metric(metric)) {
+                let kept = known.series.iter().filter(|(key, _)| keep_server(server_of(key)));
+                counter.series = kept.map(|(key, points)| (key.clone(), points.clone())).collect();
+            }
+        }
+        history
+    }
+
     /// Adds the readings of one snapshot.
     ///
     /// One that is a little older than the latest is left out: readers take snapshots side by side. When the clock was
@@ -206,6 +224,17 @@ fn drop_before(points: &mut Points, start: u64) {
     }
 }
 
+/// The server in what [`write_key`] wrote.
+fn server_of(key: &str) -> Option<&str> {
+    let mut parts = key.split('\0');
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        if name == "server" {
+            return Some(value);
+        }
+    }
+    None
+}
+
 /// Writes a series' labels as one text.
 fn write_key(sample: &Sample<'_>, key: &mut String) {
     key.clear();
@@ -299,6 +328,27 @@ mod tests {
         history.record(&snapshot(at(0), "c{datname=\"dropped\"} 5"));
         history.record(&snapshot(at(61_000), "d 1"));
         assert!(history.counters["c"].series.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_goes_on_and_the_rest_begins_anew() {
+        let mut history = History::new([("c", MINUTE), ("d", MINUTE)]);
+        let text = |value: u32| {
+            let series = ["c{server=\"a\",db=\"x\"}", "c{server=\"b\",db=\"server\"}", "c", "d"];
+            series.map(|series| format!("{series} {value}")).join("\n")
+        };
+        history.record(&snapshot(at(0), &text(1)));
+        let hour = 60 * MINUTE;
+        let mut next = history.continued([("c", hour), ("d", hour)], |metric| metric == "c", |it| it != Some("b"));
+        let now = snapshot(at(10_000), &text(5));
+        next.record(&now);
+        let grown: Vec<_> = ["c", "d"]
+            .iter()
+            .flat_map(|metric| now.find(metric).unwrap().samples().map(|it| (*metric, it)).collect::<Vec<_>>())
+            .map(|(metric, sample)| next.increase(metric, &sample, hour, now.taken).map(|increase| increase.amount))
+            .collect();
+        assert_eq!(grown.iter().filter(|grown| **grown == Some(4.0)).count(), 2, "{grown:?}");
+        assert_eq!(grown.iter().filter(|grown| grown.is_none()).count(), 2, "{grown:?}");
     }
 
     #[test]

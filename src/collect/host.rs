@@ -21,7 +21,7 @@ use super::CollectError;
 use crate::metric::Family;
 
 /// Where the host's facts are read: the real trees, or copies of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// Usually `/proc`.
     pub proc: PathBuf,
