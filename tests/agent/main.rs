@@ -24,6 +24,8 @@ mod client;
 mod clients;
 /// The clusters that everything else here is tested on.
 mod cluster;
+/// What the columns of every query hold, and what becomes of it.
+mod columns;
 /// The binary's commands, run to their end.
 mod command;
 /// The configuration file: what is taken, what is refused and how, and the catalog that it asks for.
