@@ -264,6 +264,7 @@ impl Reading {
         let state = match condition {
             Condition::Down { class, reason } => Err((class.as_str(), reason)),
             Condition::Up(facts) if shared.probe.fresh(asked, epoch).is_some() => {
+                self.snapshot.note_run(&shared.name, &facts.started);
                 Ok((facts.version, facts.in_recovery))
             }
             Condition::Up(_) | Condition::Unknown => {

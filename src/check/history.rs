@@ -13,6 +13,8 @@ use crate::metric::{Sample, Snapshot};
 #[derive(Debug, Default)]
 pub struct History {
     counters: BTreeMap<String, Counter>,
+    /// The run of each server that the latest readings are of.
+    runs: HashMap<String, String>,
     /// What the offsets count from.
     origin: Option<SystemTime>,
     latest: u64,
@@ -25,15 +27,16 @@ struct Counter {
     series: HashMap<Box<str>, Points>,
 }
 
-/// Milliseconds since the origin, and the value.
+/// Milliseconds since the origin, and the value; no number where what follows is of another run of the server.
 type Points = VecDeque<(u32, f64)>;
 
 /// How much a counter grew.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Increase {
-    /// By how much, what it lost in resets not counted; never negative.
+    /// By how much; never negative.
     pub amount: f64,
-    /// In what time: the window, or as much of it as there are readings of. Never zero.
+    /// In what time: the window, or as much of it as there are readings of, without the steps in which it was reset. Never
+    /// zero.
     pub covered: Duration,
 }
 
@@ -59,7 +62,7 @@ impl History {
             let counter = counters.entry(name.into()).or_insert_with(|| Counter { window: 0, series: HashMap::new() });
             counter.window = counter.window.max(millis(window));
         }
-        Self { counters, origin: None, latest: 0 }
+        Self { counters, runs: HashMap::new(), origin: None, latest: 0 }
     }
 
     /// The names of the counters it keeps.
@@ -91,6 +94,12 @@ impl History {
     /// set back by more, what was recorded before is of no use and is forgotten.
     pub fn record(&mut self, snapshot: &Snapshot) {
         let Some(now) = self.advance(snapshot.taken) else { return };
+        for (server, run) in snapshot.runs() {
+            match self.runs.insert(server.to_owned(), run.to_owned()) {
+                Some(before) if before != run => self.begin_run(server),
+                _ => {}
+            }
+        }
         let mut key = String::new();
         for (metric, counter) in &mut self.counters {
             let start = u64::from(now).saturating_sub(counter.window);
@@ -114,8 +123,10 @@ impl History {
 
     /// How much the counter behind this sample grew within the window before `now`, usually the snapshot's time.
     ///
-    /// None until there are two readings. A fall is a reset: from there on it is counted from 0. Where only the latest
-    /// reading lies within the window the one before is used too, if it is no older than two windows.
+    /// None until there are two readings without a reset between them. A fall is a reset, and another run of the server is
+    /// as good as one: what happened between the two readings is not known, so neither growth nor time of that step
+    /// counts. Where only the latest reading lies within the window the one before is used too, if it is no older than two
+    /// windows.
     pub fn increase(&self, metric: &str, sample: &Sample<'_>, window: Duration, now: SystemTime) -> Option<Increase> {
         let mut key = String::new();
         let counter = self.counters.get(metric)?;
@@ -125,26 +136,38 @@ impl History {
         let start = now.saturating_sub(millis(window));
         let earliest = start.saturating_sub(millis(window));
         let within = points.partition_point(|&(at, _)| u64::from(at) < start);
-        let &(first, mut value) = points.get(within)?;
-        let mut from = u64::from(first);
-        let mut amount = 0.0;
+        let &(mut from, mut value) = points.get(within)?;
+        let (mut amount, mut covered) = (0.0, 0);
         if let Some(&(at, before)) = within.checked_sub(1).and_then(|at| points.get(at)) {
             if is_same(before, value) {
                 // Nothing changed between the two, so nothing did at the start of the window.
-                from = start;
-            } else if within + 1 == points.len() && u64::from(at) >= earliest {
-                from = u64::from(at);
-                amount = growth(before, value);
+                covered = u64::from(from) - start;
+            } else if within + 1 == points.len()
+                && u64::from(at) >= earliest
+                && let Some(growth) = growth(before, value)
+            {
+                (amount, covered) = (growth, u64::from(from - at));
             }
         }
-        let mut until = first;
         for &(at, next) in points.iter().skip(within + 1) {
-            amount += growth(value, next);
-            value = next;
-            until = at;
+            if let Some(growth) = growth(value, next) {
+                amount += growth;
+                covered += u64::from(at - from);
+            }
+            (from, value) = (at, next);
         }
-        let covered = u64::from(until).checked_sub(from).filter(|&covered| covered > 0)?;
-        Some(Increase { amount, covered: Duration::from_millis(covered) })
+        (covered > 0).then(|| Increase { amount, covered: Duration::from_millis(covered) })
+    }
+
+    /// Lets nothing that was read of a server until now be compared with what comes.
+    fn begin_run(&mut self, server: &str) {
+        let of_server = format!("server\0{server}\0");
+        let series = self.counters.values_mut().flat_map(|counter| &mut counter.series);
+        for points in series.filter(|(key, _)| key.starts_with(&of_server)).map(|(_, points)| points) {
+            if let Some(&(at, _)) = points.back() {
+                points.push_back((at, f64::NAN));
+            }
+        }
     }
 
     /// The offset of a reading that is to be recorded.
@@ -192,8 +215,9 @@ fn is_same(left: f64, right: f64) -> bool {
     left.to_bits() == right.to_bits()
 }
 
-fn growth(from: f64, to: f64) -> f64 {
-    if to >= from { to - from } else { to.max(0.0) }
+/// How much it grew from one reading to the next; none if it was reset in between.
+fn growth(from: f64, to: f64) -> Option<f64> {
+    (to >= from).then_some(to - from)
 }
 
 fn push(points: &mut Points, at: u32, value: f64, step: u64) {
@@ -273,15 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn an_increase_counts_from_zero_after_a_reset() {
+    fn an_increase_leaves_out_the_step_of_a_reset() {
         for (readings, expected) in [
             (&[][..], None),
             (&[(0, 5.0)], None),
             (&[(0, 5.0), (0, 6.0)], None),
             (&[(0, 5.0), (30, 25.0)], Some((20.0, 30.0))),
             (&[(0, 5.0), (10, 5.0), (20, 5.0)], Some((0.0, 20.0))),
-            (&[(0, 100.0), (10, 120.0), (20, 7.0), (30, 9.0)], Some((29.0, 30.0))),
-            (&[(0, 100.0), (10, 0.0)], Some((0.0, 10.0))),
+            (&[(0, 100.0), (10, 120.0), (20, 7.0), (30, 9.0)], Some((22.0, 20.0))),
+            // What is restored after a crash is not what happened since.
+            (&[(0, 1e6), (10, 9e5), (20, 9e5)], Some((0.0, 10.0))),
+            (&[(0, 100.0), (10, 0.0)], None),
+            (&[(50, 1.0), (100, 0.0)], None),
             // The readings before the window do not count.
             (&[(0, 0.0), (50, 1.0), (80, 2.0), (100, 4.0)], Some((3.0, 50.0))),
             // But what did not change until then covers all of it.
@@ -356,6 +383,25 @@ mod tests {
         let readings = [(1_000, 1.0), (1_010, 2.0), (500, 3.0)];
         assert_eq!(increase(MINUTE, &readings), None);
         assert_eq!(increase(MINUTE, &[&readings[..], &[(510, 9.0)]].concat()), Some((6.0, 10.0)));
+    }
+
+    #[test]
+    fn the_counters_of_two_runs_of_a_server_are_not_compared() {
+        let mut history = History::new([("c", MINUTE)]);
+        let mut rate = |second: u64, run: &str, value: f64| {
+            let mut now =
+                snapshot(at(second * 1_000), &format!("c{{server=\"a\"}} {value}\nc{{server=\"ab\"}} {second}"));
+            now.note_run(&"a".into(), run);
+            history.record(&now);
+            let increases = now.find("c").unwrap().samples().map(|s| history.increase("c", &s, MINUTE, now.taken));
+            increases.map(|it| it.map(|it| (it.amount, it.covered.as_secs()))).collect::<Vec<_>>()
+        };
+        assert_eq!(rate(0, "first", 10.0), [None, None]);
+        assert_eq!(rate(10, "first", 12.0), [Some((2.0, 10)), Some((10.0, 10))]);
+        // Behind the address there is another server now, whose counters are larger.
+        assert_eq!(rate(20, "second", 1e9), [Some((2.0, 10)), Some((20.0, 20))]);
+        assert_eq!(rate(30, "second", 1e9 + 1.0), [Some((3.0, 20)), Some((30.0, 30))]);
+        assert_eq!(rate(40, "second", 1e9 + 1.0), [Some((3.0, 30)), Some((40.0, 40))]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub struct Snapshot {
     /// When it was put together.
     pub taken: SystemTime,
     groups: BTreeMap<String, Vec<Part>>,
+    runs: BTreeMap<Arc<str>, String>,
 }
 
 /// The share of one server (or of the host) in a group.
@@ -35,7 +36,7 @@ pub struct Group<'a> {
 impl Snapshot {
     /// An empty snapshot of this moment.
     pub fn new(taken: SystemTime) -> Self {
-        Self { taken, groups: BTreeMap::new() }
+        Self { taken, groups: BTreeMap::new(), runs: BTreeMap::new() }
     }
 
     /// Adds what one server (or the host) has of a family. What it has of that name already stays, and is all it has:
@@ -48,6 +49,17 @@ impl Snapshot {
         if !parts.iter().any(|part| part.server.as_ref() == server) {
             parts.push(Part { server: server.cloned(), family: Arc::clone(family) });
         }
+    }
+
+    /// Notes which run of a server the facts are of, such as the time of its start: counters of two runs have nothing to do
+    /// with each other.
+    pub fn note_run(&mut self, server: &Arc<str>, run: &str) {
+        self.runs.insert(Arc::clone(server), run.to_owned());
+    }
+
+    /// Which run of each server the facts are of, as far as known.
+    pub fn runs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.runs.iter().map(|(server, run)| (&**server, run.as_str()))
     }
 
     /// The groups, ordered by name.

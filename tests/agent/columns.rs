@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::Arc;
 
 use pgvitals::agent::{Agent, Outcome, Want};
-use pgvitals::catalog::{Catalog, Definition, Version};
+use pgvitals::catalog::{Catalog, Definition, MetricColumn, Version};
 use pgvitals::collect::shown::Shown;
 use pgvitals::collect::sql::families_of;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
@@ -66,7 +66,7 @@ async fn assert_types(cluster: &Cluster) {
         }
         // A label of a time or a fraction would be a new series with every reading.
         let labels = definition.metrics.iter().flat_map(|metric| metric.labels.iter().map(String::as_str));
-        for label in labels.chain(definition.metrics.iter().flat_map(|metric| metric.template_columns())) {
+        for label in labels.chain(definition.metrics.iter().flat_map(MetricColumn::template_columns)) {
             let found = type_of(label);
             let expected = ["text", "name", "varchar", "oid", "int4"];
             assert!(expected.contains(&&*found), "{place}: the label {label} is {found}");

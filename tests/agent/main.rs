@@ -70,6 +70,8 @@ mod privilege;
 mod program;
 /// A Prometheus that scrapes the agent.
 mod prometheus;
+/// Counters that are reset, evicted, or of another run of their server.
+mod resets;
 /// A session: read-only, bounded, and what it leaves behind.
 mod sessions;
 /// TLS, certificates and how `sslmode` is understood.
