@@ -4,6 +4,7 @@
 //! and readers who come meanwhile share that run.
 
 mod cost;
+mod facts;
 mod host;
 mod lane;
 mod own;

@@ -6,8 +6,9 @@
 mod definition;
 mod format;
 mod fragment;
+mod need;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use include_dir::{Dir, include_dir};
 
 pub use definition::{Definition, MetricColumn, Mistake, Query, Top};
 pub use format::{Role, Scope, Version};
+pub use need::{Grantee, Lack, Need, Schema};
 
 use crate::check::{self, Check};
 use crate::collect::host;
@@ -88,6 +90,12 @@ impl Catalog {
     /// The definitions that ask something, by name.
     pub fn asking(&self) -> impl Iterator<Item = &Arc<Definition>> {
         self.definitions.iter().filter(|definition| !definition.queries.is_empty())
+    }
+
+    /// Everything that definitions need, once each and always in the same order.
+    pub fn needs(&self) -> Vec<Need> {
+        let needs: BTreeSet<&Need> = self.asking().flat_map(|definition| &definition.needs).collect();
+        needs.into_iter().cloned().collect()
     }
 
     /// The definition of this name.

@@ -3,7 +3,7 @@
 //! The fast lane probes and asks what answers in time. A collector that overran is asked on the slow lane, so that it
 //! delays no other, until it answers in half its time. There is no third connection.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::facts::{Facts, LIBRARIES};
 use super::slot::{Outcome, Run, Skip, Slot};
-use super::state::{Condition, Facts, Shared, plan};
-use crate::catalog::{Definition, Version};
+use super::state::{Condition, Shared};
+use crate::catalog::Definition;
 use crate::collect::sql::families_of;
 use crate::panics::{self, caught};
 use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
@@ -46,29 +47,29 @@ const BESIDE_THE_QUERY: Duration = Duration::from_secs(30);
 /// A backend's caches grow with what it saw, so connections are not kept for ever.
 const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 
-const PROBE: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, \
-     pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all, \
-     pg_catalog.pg_postmaster_start_time() AS started, e.extname, e.extversion, \
-     pg_catalog.quote_ident(n.nspname) AS schema FROM (SELECT 1) AS one \
-     LEFT JOIN pg_catalog.pg_extension e ON true LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
-
 /// One of the two connections of a server.
 pub(super) struct Lane {
     shared: Arc<Shared>,
     slow: bool,
     session: Option<Session>,
     opening: JoinSet<Result<Session, ConnectFailure>>,
+    /// The libraries of the server that started at this time, which no later start can change.
+    libraries: (String, BTreeSet<String>),
 }
 
 impl Lane {
     /// The lane that probes, and asks what is quick.
     pub(super) fn fast(shared: Arc<Shared>) -> Self {
-        Self { shared, slow: false, session: None, opening: JoinSet::new() }
+        Self::new(shared, false)
     }
 
     /// The lane for what overran.
     pub(super) fn slow(shared: Arc<Shared>) -> Self {
-        Self { shared, slow: true, session: None, opening: JoinSet::new() }
+        Self::new(shared, true)
+    }
+
+    fn new(shared: Arc<Shared>, slow: bool) -> Self {
+        Self { shared, slow, session: None, opening: JoinSet::new(), libraries: Default::default() }
     }
 
     /// Serves until the server is no longer watched.
@@ -142,17 +143,27 @@ impl Lane {
         // That of the collectors which follow: setting another one each time would double the probe's round trips.
         let statement_timeout = little_less_than(FAST_LIMIT);
         self.connect().await.map_err(|failure| (failure.class, failure.message))?;
-        let answer = match self.query(PROBE, statement_timeout, PROBE_TIMEOUT).await {
+        let shared = Arc::clone(&self.shared);
+        let probe = shared.probing.sql();
+        let answer = match self.query(probe, statement_timeout, PROBE_TIMEOUT).await {
             // The server was restarted since we last asked: that is no outage if it takes a new connection.
             Err(QueryFailure::Lost { .. }) if was_open => {
                 self.connect().await.map_err(|failure| (failure.class, failure.message))?;
-                self.query(PROBE, statement_timeout, PROBE_TIMEOUT).await
+                self.query(probe, statement_timeout, PROBE_TIMEOUT).await
             }
             answer => answer,
         };
-        let rows = answer.map_err(|failure| (class_of(&failure), failure.to_string()))?;
+        let failed = |failure: QueryFailure| (class_of(&failure), failure.to_string());
+        let rows = answer.map_err(failed)?;
         let version = self.session.as_ref().map_or(0, Session::version);
-        facts_of(version, &rows).ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))
+        let facts = shared.probing.read(version, &rows);
+        let facts = facts.ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))?;
+        if shared.probing.asks_libraries() && self.libraries.0 != facts.started {
+            let rows = self.query(LIBRARIES, statement_timeout, PROBE_TIMEOUT).await.map_err(failed)?;
+            let names = (0..rows.len()).filter_map(|row| rows.value(row, 0)).map(str::to_owned).collect();
+            self.libraries = (facts.started.clone(), names);
+        }
+        Ok(Facts { libraries: self.libraries.1.clone(), ..facts })
     }
 
     async fn collect(&mut self, at: usize) {
@@ -161,9 +172,9 @@ impl Lane {
         let (epoch, condition) = shared.state();
         let before = slot.latest();
         let run = match condition {
-            Condition::Up(facts) => match plan(definition, &facts) {
+            Condition::Up(facts) => match facts.plan(definition) {
                 Ok(sql) => self.run(slot, definition, &sql, epoch).await,
-                Err(skipped) => Run::without_families(Instant::now(), epoch, skipped),
+                Err(obstacle) => Run::without_families(Instant::now(), epoch, facts.skipped(&obstacle)),
             },
             Condition::Down { class, reason } => {
                 Run::without_families(Instant::now(), epoch, Outcome::server_down(class.as_str(), &reason))
@@ -295,26 +306,6 @@ fn little_less_than(timeout: Duration) -> Duration {
 
 fn no_connection() -> QueryFailure {
     QueryFailure::Lost { class: FailureClass::Unreachable, message: "no connection".to_owned() }
-}
-
-fn facts_of(version: u32, rows: &RowSet) -> Option<Facts> {
-    let mut facts: Option<Facts> = None;
-    for row in 0..rows.len() {
-        let found = facts.get_or_insert_with(|| Facts {
-            version,
-            in_recovery: rows.value(row, 0) == Some("t"),
-            sees_all: rows.value(row, 1) == Some("t"),
-            started: rows.value(row, 2).unwrap_or_default().to_owned(),
-            extensions: HashMap::new(),
-        });
-        if let (Some(name), Some(version), Some(schema)) = (rows.value(row, 3), rows.value(row, 4), rows.value(row, 5))
-        {
-            // An extension may call its versions as it likes; one without numbers has no definition of ours.
-            let version = version.parse().unwrap_or(Version { major: 0, minor: 0 });
-            found.extensions.insert(name.to_owned(), (version, schema.to_owned()));
-        }
-    }
-    facts
 }
 
 fn class_of(failure: &QueryFailure) -> FailureClass {

@@ -105,13 +105,11 @@ async fn wait(slot: &Slot, deadline: Instant, settled: impl Fn() -> bool, again:
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use tokio::runtime::Builder;
 
     use super::*;
+    use crate::agent::facts::Facts;
     use crate::agent::slot::{Outcome, Run};
-    use crate::agent::state::Facts;
     use crate::server::Environment;
 
     fn watched() -> Watched {
@@ -139,13 +137,7 @@ mod tests {
                 assert!(panicked(&run), "{run:?}");
                 assert!(matches!(shared.state().1, Condition::Down { .. }), "nobody knows that it is up");
             }
-            let facts = Facts {
-                version: 170_000,
-                started: String::new(),
-                in_recovery: false,
-                sees_all: true,
-                extensions: HashMap::new(),
-            };
+            let facts = Facts { version: 170_000, ..Facts::default() };
             let at = shared.definitions.iter().position(|definition| definition.name == "activity").unwrap();
             for lane in [&server.fast, &server.slow] {
                 shared.note(Condition::Up(Arc::new(facts.clone())));

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, TypeSpec, Version};
 use super::fragment;
+use super::need::Need;
 use crate::check::Rule;
 use crate::metric::{Kind, Merge, Metric};
 use crate::unit::Span;
@@ -26,13 +27,15 @@ pub struct Definition {
     pub help: String,
     /// Where the query runs.
     pub scope: Scope,
-    /// Whether the answer is only true for a role that has the privileges of `pg_read_all_stats`: views such as
-    /// `pg_stat_activity` blank what belongs to others instead of refusing.
-    pub sees_all: bool,
+    /// What our role must be allowed: without it the server refuses, or blanks what belongs to others, as
+    /// `pg_stat_activity` does.
+    pub needs: Vec<Need>,
     /// The role in which the query runs.
     pub role: Role,
     /// The extension that the query needs; `since` then counts its versions.
     pub extension: Option<String>,
+    /// Whether the extension answers only where `shared_preload_libraries` has it.
+    pub preload: bool,
     /// How long a result may be used again.
     pub fresh_for: Duration,
     /// After this time the query is cancelled.
@@ -129,8 +132,9 @@ impl Definition {
             help: spec.help.clone(),
             scope: spec.scope,
             role: spec.role,
-            sees_all: spec.sees_all,
+            needs: needs(&spec)?,
             extension: extension(&spec)?,
+            preload: preload(&spec)?,
             fresh_for: spec.fresh_for.map_or(FRESH_FOR, |Span(span)| span),
             timeout: timeout(&spec)?,
             top: top(&spec)?,
@@ -203,6 +207,26 @@ fn extension(spec: &FileSpec) -> Result<Option<String>, Mistake> {
     let Some(name) = &spec.extension else { return Ok(None) };
     identifier(name)?;
     Ok(Some(name.get_ref().clone()))
+}
+
+fn preload(spec: &FileSpec) -> Result<bool, Mistake> {
+    match (&spec.preload, &spec.extension) {
+        (Some(preload), None) => Err(Mistake::at(preload, "expected `extension`: the one that is to be preloaded")),
+        (preload, _) => Ok(preload.as_ref().is_some_and(|preload| *preload.get_ref())),
+    }
+}
+
+/// What the file says, and what goes with it: to look up anything in a schema, the schema must be open.
+fn needs(spec: &FileSpec) -> Result<Vec<Need>, Mistake> {
+    let extension = spec.extension.as_ref().map(|name| name.get_ref().as_str());
+    let names_schema = spec.query.iter().any(|query| query.get_ref().sql.get_ref().contains("{schema}"));
+    let mut needs: Vec<Need> = extension.filter(|_| names_schema).map(Need::usage_of).into_iter().collect();
+    for written in &spec.needs {
+        let need = Need::parse(written.get_ref(), extension).map_err(|reason| Mistake::at(written, reason))?;
+        needs.extend(need.usage().filter(|usage| !needs.contains(usage)));
+        needs.push(need);
+    }
+    Ok(needs)
 }
 
 fn timeout(spec: &FileSpec) -> Result<Duration, Mistake> {
@@ -365,6 +389,8 @@ help = "Checkpoints by time"
             ("labels = [\"who\"]", "labels = [\"who\"]\nmax_series = 3", 4, "expected `rank_by`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\ntimeout = \"0s\"", 4, "above 0"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"galaxy\"", 4, "unknown variant `galaxy`"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\nneeds = [\n\"monitor\"]", 5, "expected a predefined role"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\npreload = true", 4, "expected `extension`"),
         ] {
             let (found, text) = mistake(from, to);
             assert!(text.contains(reason), "{to}: {text}");

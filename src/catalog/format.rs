@@ -20,8 +20,9 @@ pub(super) struct FileSpec {
     #[serde(default)]
     pub(super) role: Role,
     #[serde(default)]
-    pub(super) sees_all: bool,
+    pub(super) needs: Vec<Spanned<String>>,
     pub(super) extension: Option<Spanned<String>>,
+    pub(super) preload: Option<Spanned<bool>>,
     pub(super) fresh_for: Option<Span>,
     pub(super) timeout: Option<Spanned<Span>>,
     pub(super) max_series: Option<Spanned<usize>>,

@@ -21,9 +21,6 @@ use asking::{Reading, Setting, Settings, ask, select};
 
 /// How long a query that missed its deadline may take to be cancelled.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
-/// Until the first query says its own.
-const FIRST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What a new connection is asked first.
 const FACTS: &str = "SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.pg_backend_pid(), \
                      pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
@@ -146,7 +143,7 @@ impl Session {
             driver: Some(driver),
             lingers,
             route,
-            settings: Settings { statement_timeout: FIRST_STATEMENT_TIMEOUT, version: 0, ascii, how },
+            settings: Settings { statement_timeout: asking::FIRST_STATEMENT_TIMEOUT, version: 0, ascii, how },
             opened: Instant::now(),
             in_recovery: false,
             state: State::Idle,
@@ -156,12 +153,14 @@ impl Session {
     async fn prepare(&mut self, claimed: i32, target: TargetSession) -> Result<(), (Next, ConnectFailure)> {
         let failure = |error| (Next::Stop, ConnectFailure::of_driver("prepare the session", &error));
         self.state = State::Busy;
+        self.client.batch_execute(&Settings::first_transaction()).await.map_err(failure)?;
         let answer = select(&self.client, FACTS).await.map_err(|error| match error {
             Reading::Driver(error) => failure(error),
             Reading::TooLarge => unreadable(),
         })?;
         let facts = Facts::read(&answer).ok_or_else(unreadable)?;
         if !facts.fits(target) {
+            self.client.batch_execute("ROLLBACK").await.map_err(failure)?;
             self.state = State::Idle;
             let message = "the server is not of the kind that target_session_attrs asks for";
             return Err((Next::Host, ConnectFailure::new(FailureClass::Other, message)));
@@ -169,8 +168,10 @@ impl Session {
         self.settings.version = facts.version;
         self.in_recovery = facts.in_recovery;
         if claimed == facts.process_id {
-            self.client.batch_execute(&self.settings.batch("SET")).await.map_err(failure)?;
+            let set = format!("ROLLBACK; {}", self.settings.batch("SET"));
+            self.client.batch_execute(&set).await.map_err(failure)?;
         } else {
+            self.client.batch_execute("ROLLBACK").await.map_err(failure)?;
             self.settings.how = Setting::Transaction;
         }
         self.state = State::Idle;

@@ -74,6 +74,8 @@ mod prometheus;
 mod resets;
 /// A session: read-only, bounded, and what it leaves behind.
 mod sessions;
+/// What the server's log says of us: that we connected, and nothing else.
+mod silence;
 /// TLS, certificates and how `sslmode` is understood.
 mod tls;
 /// Every page of the web server.

@@ -14,6 +14,11 @@ const AT_A_TIME: usize = 3;
 /// The oldest, and one of today: what does not depend on the version need not be tried on every one.
 pub(crate) const TWO: [u32; 2] = [10, 17];
 
+/// One of today.
+pub(crate) fn newest() -> Binaries {
+    Binaries::major(TWO[1]).unwrap()
+}
+
 /// Runs the test once for each major.
 pub(crate) async fn each<F>(test: impl Fn(Binaries) -> F)
 where

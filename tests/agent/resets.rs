@@ -83,7 +83,7 @@ async fn no_reset_and_no_restart_makes_a_counter_grow_by_what_it_had() {
         let (rules, names) = rules();
         let agent = Agent::new(Arc::new(catalog(&rules, str::to_owned)), None, Arc::default());
         assert!(agent.watch(cluster.name(), pair::options(&cluster), None));
-        let judge = Judge::new(Arc::new(agent), BTreeMap::new());
+        let judge = Judge::new(Arc::new(agent), BTreeMap::new(), None);
         let mut session = cluster.client("postgres").await.unwrap();
         work(&session, 3_000).await;
         // Until 14 a process of its own has to hear of it.

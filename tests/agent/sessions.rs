@@ -35,13 +35,19 @@ async fn a_session_is_read_only_bounded_and_of_known_version() {
         ("lock_timeout", "100ms"),
         ("idle_in_transaction_session_timeout", "10s"),
         ("transaction_read_only", "on"),
+        ("transaction_isolation", "read committed"),
         ("search_path", "pg_catalog, pg_temp"),
         ("client_encoding", "UTF8"),
+        ("extra_float_digits", "1"),
     ] {
         assert_eq!(value(&mut session, &format!("SHOW {setting}")).await, expected, "{setting}");
     }
-    if session.version() >= 110_000 {
-        assert_eq!(value(&mut session, "SHOW jit").await, "off");
+    for (since, setting, expected) in
+        [(110_000, "jit", "off"), (140_000, "idle_session_timeout", "0"), (170_000, "transaction_timeout", "0")]
+    {
+        if session.version() >= since {
+            assert_eq!(value(&mut session, &format!("SHOW {setting}")).await, expected, "{setting}");
+        }
     }
     let version = value(&mut session, "SHOW server_version_num").await;
     assert_eq!(session.version().to_string(), version);

@@ -13,6 +13,8 @@ use crate::server::rows::{LARGEST, RowSet};
 
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
+/// Until the first query says its own.
+pub(super) const FIRST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is set in the session, or has to be set for each query.
 pub(super) struct Settings {
@@ -37,19 +39,30 @@ pub(super) enum Setting {
 }
 
 impl Settings {
-    /// The settings as one batch, each by `verb`. A path without `pg_temp` begins with it, and behind a pooler an
-    /// application may have left tables and types there.
+    /// Begins the transaction of the very first question, before anything is set: our role or the database may have
+    /// limits of its own that no query keeps to, or an isolation that a standby refuses.
+    pub(super) fn first_transaction() -> String {
+        let limit = milliseconds(FIRST_STATEMENT_TIMEOUT);
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}")
+    }
+
+    /// The settings as one batch, each by `verb`. Whatever changes an answer or ends a query or a session that others
+    /// may have set for our role or the database is among them. A path without
+    /// `pg_temp` begins with it, and behind a pooler an application may have left tables and types there.
     pub(super) fn batch(&self, verb: &str) -> String {
         let mut batch = format!(
             "{verb} application_name = 'pgvitals'; {verb} statement_timeout = {}; {verb} lock_timeout = {}; \
          {verb} idle_in_transaction_session_timeout = {}; {verb} default_transaction_read_only = on; \
-         {verb} search_path = pg_catalog, pg_temp",
+         {verb} default_transaction_isolation = 'read committed'; {verb} search_path = pg_catalog, pg_temp; \
+         {verb} standard_conforming_strings = on; {verb} extra_float_digits = 1",
             milliseconds(self.statement_timeout),
             milliseconds(LOCK_TIMEOUT),
             milliseconds(IDLE_IN_TRANSACTION),
         );
-        if self.version >= 110_000 {
-            let _ = write!(batch, "; {verb} jit = off");
+        let since =
+            [(110_000, "jit = off"), (140_000, "idle_session_timeout = 0"), (170_000, "transaction_timeout = 0")];
+        for (_, setting) in since.into_iter().filter(|(since, _)| self.version >= *since) {
+            let _ = write!(batch, "; {verb} {setting}");
         }
         if self.ascii {
             let _ = write!(batch, "; {verb} client_encoding = SQL_ASCII");
@@ -80,7 +93,7 @@ pub(super) async fn ask(
         }
         Setting::Transaction => {
             settings.statement_timeout = statement_timeout;
-            let begin = format!("BEGIN READ ONLY; {}", settings.batch("SET LOCAL"));
+            let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}", settings.batch("SET LOCAL"));
             client.batch_execute(&begin).await.map_err(failure)?;
         }
         Setting::Session | Setting::Nothing => {}
