@@ -25,6 +25,14 @@ pub enum CollectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// More rows than anybody can look at, from a definition that says nothing of how many to keep.
+    #[error("{rows} rows, more than {most}: give the definition `max_series` and `rank_by`")]
+    TooLarge {
+        /// How many came.
+        rows: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A file of the host could not be read.
     #[error("read {}: {source}", path.display())]
     Read {

@@ -17,6 +17,7 @@ use super::facts::{Facts, LIBRARIES};
 use super::slot::{Outcome, Run, Skip, Slot};
 use super::state::{Condition, Shared};
 use crate::catalog::Definition;
+use crate::collect::CollectError;
 use crate::collect::sql::families_of;
 use crate::panics::{self, caught};
 use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
@@ -231,7 +232,8 @@ impl Lane {
                 remainder: collected.remainder,
             },
             Err(error) => {
-                let outcome = Outcome::Failed { class: "column", reason: error.to_string() };
+                let class = if matches!(error, CollectError::TooLarge { .. }) { "too_large" } else { "column" };
+                let outcome = Outcome::Failed { class, reason: error.to_string() };
                 Run::without_families(started, epoch, outcome)
             }
         }
@@ -320,6 +322,9 @@ fn class_of(failure: &QueryFailure) -> FailureClass {
 
 fn outcome_of(failure: &QueryFailure) -> Outcome {
     match class_of(failure) {
+        _ if matches!(failure, QueryFailure::TooLarge(_)) => {
+            Outcome::Failed { class: "too_large", reason: failure.to_string() }
+        }
         FailureClass::Permission => Outcome::Skipped { why: Skip::Privilege, reason: failure.to_string() },
         class => Outcome::Failed { class: class.as_str(), reason: failure.to_string() },
     }

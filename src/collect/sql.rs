@@ -13,6 +13,10 @@ use crate::server::RowSet;
 /// The label value of the row that holds what was too small to be shown alone; of gauges only.
 pub const REMAINDER: &str = "other";
 
+/// A definition without `max_series` may have this many rows. A page of more is of no use to anybody, and each row costs the
+/// agent, Prometheus and Graphite memory.
+const MOST_ROWS: usize = 100_000;
+
 /// What a query gave.
 #[derive(Debug, Default)]
 pub struct Collected {
@@ -31,8 +35,11 @@ pub struct Collected {
 ///
 /// # Errors
 ///
-/// A declared column is missing, or a value is no number.
+/// A declared column is missing, a value is no number, or there are too many rows.
 pub fn families_of(definition: &Definition, rows: &RowSet, last: &mut Shown) -> Result<Collected, CollectError> {
+    if definition.top.is_none() && rows.len() > MOST_ROWS {
+        return Err(CollectError::TooLarge { rows: rows.len(), most: MOST_ROWS });
+    }
     let columns = Columns::of(definition, rows)?;
     let shown = definition.top.as_ref().map(|top| chosen(definition, top, &columns, rows, last)).transpose()?;
     let mut shapes = shapes_of(definition, &columns)?;

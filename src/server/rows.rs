@@ -11,8 +11,8 @@ pub struct RowSet {
 
 const NULL: u32 = 1 << 31;
 
-/// Answers end here; no collector has use for a larger one.
-pub(super) const LARGEST: usize = 256 << 20;
+/// Answers end at so many bytes; no collector has use for a larger one, and the agent shall not be the reason why memory runs out.
+pub(super) const LARGEST: usize = 64 << 20;
 
 impl RowSet {
     /// An answer without rows yet.

@@ -87,8 +87,8 @@ async fn number(session: &Client, sql: &str) -> f64 {
     session.query_one(sql, &[]).await.unwrap().try_get(0).unwrap()
 }
 
-/// Its latest memory and the most it ever had, in bytes.
-fn memory(agent: &Program) -> (u64, u64) {
+/// How much memory an agent has, and the most it ever had, in bytes.
+pub(crate) fn memory(agent: &Program) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let of = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 
+use crate::budget::memory;
 use crate::pair;
 use crate::program::{Facts, Program, label, watching};
 
-/// A definition of one gauge that has this name and comes from this query.
+/// A definition of one gauge that has this name and comes from this query, whose column `n`, if it has one, is a label.
 fn definition(name: &str, sql: &str) -> String {
+    let labels = if sql.contains("SELECT n,") { "labels = [\"n\"]\n" } else { "" };
     format!(
-        "help = \"A test\"\n[[query]]\nsince = 10\nsql = '''{sql}'''\n\
+        "help = \"A test\"\n{labels}[[query]]\nsince = 10\nsql = '''{sql}'''\n\
          [[metric]]\nname = \"pg_{name}\"\ntype = \"gauge\"\ncolumn = \"value\"\nhelp = \"A test\"\n"
     )
 }
@@ -58,4 +60,55 @@ async fn a_costly_query_is_asked_less_often_until_it_is_cheap_again() {
     }
     server.sql("postgres", "UPDATE pace SET seconds = 0").await.unwrap();
     agent.facts_until("it is asked as often as before", |facts| interval(facts) < 2.0);
+}
+
+/// When the oldest query of the agent's began that still runs, in seconds before now; 0 for none.
+async fn oldest(server: &Cluster) -> f64 {
+    let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - query_start)), 0) FROM pg_stat_activity
+                WHERE state = 'active' AND usename = 'pgvitals'";
+    server.sql("postgres", sql).await.unwrap().concat().pop().flatten().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_hangs_fails_or_floods_harms_itself_alone() {
+    let rows = |count: u32| format!("SELECT n, 1 AS value FROM pg_catalog.generate_series(1, {count}) AS n");
+    let (server, agent, _checks) = asking(&[
+        ("flood", &rows(1_000_000)),
+        ("many", &rows(100_001)),
+        ("asleep", "SELECT 1 AS value FROM pg_catalog.pg_sleep(60)"),
+        ("divided", "SELECT 1 / 0 AS value"),
+        ("broad", "SELECT pg_catalog.repeat('x', 1000) AS text, 1 AS value FROM pg_catalog.generate_series(1, 200000)"),
+    ])
+    .await;
+    let bad = ["asleep", "divided", "broad", "flood", "many"];
+    let success = "pgvitals_collector_success";
+    agent.facts_until("all of them failed", |facts| {
+        bad.iter().all(|collector| of(facts, &server, collector, success) == Some(0.0))
+    });
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(6) {
+        let facts = agent.facts();
+        let failed = facts.values(success, &[&label(&server)]).into_iter().filter(|success| *success == 0.0).count();
+        assert_eq!(failed, bad.len(), "{}", agent.log());
+        assert!(facts.names_of(&server).len() > 100);
+        for collector in bad {
+            assert_eq!(of(&facts, &server, collector, success), Some(0.0));
+            assert!(!facts.text.contains(&format!("\npg_{collector}")));
+        }
+        // What is asked for every reading is this reading's.
+        assert!(of(&facts, &server, "locks", "pgvitals_collector_age_seconds") < Some(3.0));
+        // The timeout of two seconds, and one for the cancelling.
+        let oldest = oldest(&server).await;
+        assert!(oldest < 3.0, "a query has been running for {oldest} s");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let most = memory(&agent).1;
+
+    assert!(most < 300_000_000, "{most} bytes");
+    for (collector, class) in
+        [("asleep", "timeout"), ("divided", "other"), ("broad", "too_large"), ("many", "too_large")]
+    {
+        let told = format!("collector=\"{collector}\" class=\"{class}\"");
+        assert!(agent.log().contains(&told), "{told}: {}", agent.log());
+    }
 }
