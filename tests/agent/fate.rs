@@ -7,8 +7,9 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 
 use crate::budget::memory;
+use crate::link::{Link, Passing};
 use crate::pair;
-use crate::program::{Facts, Program, label, watching};
+use crate::program::{Facts, Program, get, label, watching};
 
 /// A definition of one gauge that has this name and comes from this query, whose column `n`, if it has one, is a label.
 fn definition(name: &str, sql: &str) -> String {
@@ -111,4 +112,47 @@ async fn what_hangs_fails_or_floods_harms_itself_alone() {
         let told = format!("collector=\"{collector}\" class=\"{class}\"");
         assert!(agent.log().contains(&told), "{told}: {}", agent.log());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_gets_what_there_is_when_his_time_is_up_and_all_of_it_when_he_has_more() {
+    // Each is quick enough for the fast lane; together they take a quarter of a minute.
+    let names: Vec<String> = (0..9).map(|n| format!("late{n}")).collect();
+    let queries: Vec<_> =
+        names.iter().map(|name| (name.as_str(), "SELECT 1 AS value FROM pg_catalog.pg_sleep(1.6)")).collect();
+    let (server, agent, _checks) = asking(&queries).await;
+    let read = |timeout: u32| {
+        let header = format!("X-Prometheus-Scrape-Timeout-Seconds: {timeout}\r\n");
+        let began = Instant::now();
+        let facts = Facts { text: get(agent.address(), "/metrics", &header).body };
+        let there = names.iter().filter(|name| facts.of(&server, &format!("pg_{name}")).is_some()).count();
+        let absent = facts.values("pgvitals_collector_absent", &["collector=\"late", "reason=\"timeout\""]).len();
+        assert_eq!(facts.of(&server, "pg_up"), Some(1.0));
+        assert_eq!(there + absent, names.len(), "what is not there says why: {}", facts.text);
+        (there, began.elapsed())
+    };
+    let (there, took) = read(2);
+    assert!(there < names.len() && took < Duration::from_secs(10), "{there} after {took:?}");
+    assert_eq!(read(60).0, names.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_for_a_connection_is_not_counted_as_a_collector_s_time() {
+    let server = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
+    pair::prepare(&server).await;
+    let link = Link::to(&server).await;
+    link.pass(Passing::Nothing);
+    let agent = Program::start(&link.watching(&server));
+    let reading = tokio::task::spawn_blocking({
+        let address = agent.address();
+        move || Facts { text: get(address, "/metrics", "X-Prometheus-Scrape-Timeout-Seconds: 60\r\n").body }
+    });
+    // Less than the two seconds after which the server counts as down.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    link.pass(Passing::All);
+    let facts = reading.await.unwrap();
+    assert_eq!(facts.of(&server, "pg_up"), Some(1.0), "{}", agent.log());
+    let durations = facts.values("pgvitals_collector_duration_seconds", &[&label(&server)]);
+    let longest = durations.iter().copied().fold(0.0, f64::max);
+    assert!(durations.len() > 20 && longest < 1.2, "{longest} s");
 }
