@@ -48,6 +48,8 @@ mod golden;
 mod graphite;
 /// Servers and networks that stop answering.
 mod hang;
+/// Names that hurt, on every face.
+mod hostile;
 /// Servers that stop, start, hang and fail over below a running agent.
 mod lifecycle;
 /// A link that can be cut.
