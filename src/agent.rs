@@ -4,6 +4,7 @@
 //! and readers who come meanwhile share that run.
 
 mod cost;
+mod databases;
 mod facts;
 mod host;
 mod lane;
@@ -296,6 +297,7 @@ impl Reading {
                     }),
                     Err((class, reason)) => Err(Outcome::server_down(class, reason)),
                 };
+                let shown = shown.map(|run| shared.databases.without_gone(run));
                 self.add_run(Some(&shared.name), &definition.name, &shown, &mut runs, Some(slot));
             }
         }

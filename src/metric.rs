@@ -128,6 +128,13 @@ impl Family {
         self.samples_of(None)
     }
 
+    /// The same metric with only these samples.
+    #[must_use]
+    pub fn retain(&self, mut keep: impl FnMut(&Sample<'_>) -> bool) -> Self {
+        let samples = self.samples.iter().zip(self.samples()).filter(|(_, sample)| keep(sample)).map(|(own, _)| *own);
+        Self { metric: Arc::clone(&self.metric), rows: Arc::clone(&self.rows), samples: samples.collect() }
+    }
+
     fn samples_of<'a>(&'a self, server: Option<&'a str>) -> impl Iterator<Item = Sample<'a>> {
         self.samples.iter().map(move |&(row, value)| Sample { server, rows: &self.rows, row, value })
     }

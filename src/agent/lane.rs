@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::databases;
 use super::facts::{Facts, LIBRARIES};
 use super::slot::{Outcome, Run, Skip, Slot};
 use super::state::{Condition, Shared};
@@ -130,6 +131,9 @@ impl Lane {
             Ok(facts) => Condition::Up(Arc::new(facts)),
             Err((class, reason)) => Condition::Down { class, reason },
         };
+        if matches!(found, Condition::Up(_)) {
+            self.count_databases().await;
+        }
         log_change(self.shared.server.name(), &before, &found);
         let outcome = match &found {
             Condition::Down { class, reason } => Outcome::Failed { class: class.as_str(), reason: reason.clone() },
@@ -165,6 +169,17 @@ impl Lane {
             self.libraries = (facts.started.clone(), names);
         }
         Ok(Facts { libraries: self.libraries.1.clone(), ..facts })
+    }
+
+    /// A failure is no news: the next probe asks again.
+    async fn count_databases(&mut self) {
+        let statement_timeout = little_less_than(FAST_LIMIT);
+        let Ok(mark) = self.query(databases::MARK, statement_timeout, PROBE_TIMEOUT).await else { return };
+        if self.shared.databases.has_changed(&mark)
+            && let Ok(names) = self.query(databases::NAMES, statement_timeout, PROBE_TIMEOUT).await
+        {
+            self.shared.databases.note(&mark, &names);
+        }
     }
 
     async fn collect(&mut self, at: usize) {

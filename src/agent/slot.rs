@@ -68,7 +68,7 @@ impl Outcome {
 }
 
 /// One run of a collector.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Run {
     pub(super) started: Instant,
     pub(super) finished: Instant,

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::databases::Databases;
 use super::facts::{Facts, Probe};
 use super::slot::Slot;
 use super::turn::Turn;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) probe: Slot,
     /// What a probe asks.
     pub(super) probing: Probe,
+    pub(super) databases: Databases,
     /// Connections opened since the start, and open now by lane.
     pub(super) connects: AtomicU64,
     pub(super) open: [AtomicU64; 2],
@@ -52,6 +54,7 @@ impl Shared {
             definitions,
             probe: Slot::new(Duration::ZERO),
             probing: Probe::new(catalog),
+            databases: Databases::default(),
             connects: AtomicU64::new(0),
             open: Default::default(),
             turns: Default::default(),

@@ -45,7 +45,7 @@ help = "Queries \\ \"that\" run"
 "#;
 
 /// Reads every face with a parser that takes no joke, and holds the names against those expected.
-const FACES: &str = r##"
+const FACES: &str = r#"
 import json, re, sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text
@@ -104,7 +104,7 @@ for name, answer in given["check"].items():
 page = given["page"]
 assert "&lt;script&gt;|&#39;&quot;" in page and "<script>|" not in page and "<script>alert(1)" not in page, page
 print("well")
-"##;
+"#;
 
 /// A session of this role in this database.
 async fn session(cluster: &Cluster, user: &str, dbname: &str, application: &str) -> Client {

@@ -80,5 +80,7 @@ mod sessions;
 mod silence;
 /// TLS, certificates and how `sslmode` is understood.
 mod tls;
+/// Databases, slots, sessions and servers that are gone.
+mod vanished;
 /// Every page of the web server.
 mod web;
