@@ -78,6 +78,8 @@ mod resets;
 mod sessions;
 /// What the server's log says of us: that we connected, and nothing else.
 mod silence;
+/// Texts of statements, for those who ask for them.
+mod texts;
 /// TLS, certificates and how `sslmode` is understood.
 mod tls;
 /// Databases, slots, sessions and servers that are gone.
