@@ -202,6 +202,7 @@ fn provider<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Option<Prov
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Merge;
 
     fn load(files: &[(&str, &str)]) -> Result<Catalog, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -294,6 +295,17 @@ help = "One"
             for query in &definition.queries {
                 let found = found_by_path(&query.sql);
                 assert!(found.is_empty(), "{} since {}: {found:?}", definition.name, query.since);
+            }
+        }
+    }
+
+    #[test]
+    fn no_moment_and_no_age_is_added_up() {
+        for definition in Catalog::built_in().unwrap().definitions() {
+            for column in definition.metrics.iter().filter(|column| column.merge == Merge::Sum) {
+                let help = column.metric.help.to_lowercase();
+                let is_age = help.split(' ').any(|word| ["age", "oldest", "lag"].contains(&word));
+                assert!(!is_age && !help.contains("since the epoch"), "{}: {help}", column.metric.name);
             }
         }
     }
