@@ -29,7 +29,7 @@ pub(crate) struct Facts {
     pub(crate) started: String,
     /// `pg_is_in_recovery()`, read anew by every probe.
     pub(crate) in_recovery: bool,
-    /// The role that our privileges are those of.
+    /// The role that our privileges are those of; known where it lacks something.
     pub(crate) role: Grantee,
     /// What definitions need and the role has not.
     pub(crate) lacks: BTreeMap<Need, Lack>,
@@ -63,10 +63,7 @@ impl Probe {
         let tests: Vec<String> = needs.iter().map(Need::test).collect();
         let sql = format!(
             "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, pg_catalog.pg_postmaster_start_time() AS started, \
-             pg_catalog.quote_ident(current_user) AS role, \
-             (SELECT r.rolinherit FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user) AS inherits, \
-             pg_catalog.pg_has_role('pg_monitor', 'MEMBER') AS is_monitor, \
-             ARRAY[{}]::pg_catalog.int4[] AS needs, e.extname, e.extversion, \
+             ARRAY[{}]::pg_catalog.bool[] AS needs, e.extname, e.extversion, \
              pg_catalog.quote_ident(n.nspname) AS schema FROM (SELECT 1) AS one \
              LEFT JOIN pg_catalog.pg_extension AS e ON true \
              LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace",
@@ -90,27 +87,22 @@ impl Probe {
         if rows.is_empty() {
             return None;
         }
-        let text = |column| rows.value(0, column).unwrap_or_default();
-        let is_true = |column| rows.value(0, column) == Some("t");
-        let answers = text(5).trim_matches(['{', '}']).split(',');
-        let lack = |answer: &str| match answer {
-            "1" => Some(Lack::Monitor),
-            "2" => Some(Lack::Direct),
-            _ => None,
-        };
         let mut facts = Facts {
             version,
-            started: text(1).to_owned(),
-            in_recovery: is_true(0),
-            role: Grantee { name: text(2).to_owned(), version, inherits: is_true(3), is_monitor: is_true(4) },
-            lacks: self.needs.iter().zip(answers).filter_map(|(need, it)| Some((need.clone(), lack(it)?))).collect(),
+            started: rows.value(0, 1).unwrap_or_default().to_owned(),
+            in_recovery: rows.value(0, 0) == Some("t"),
+            role: Grantee::default(),
+            lacks: BTreeMap::new(),
             extensions: BTreeMap::new(),
             schemas: BTreeMap::new(),
             libraries: BTreeSet::new(),
         };
         for row in 0..rows.len() {
+            let answers = elements(rows.value(row, 2).unwrap_or_default());
+            let lacking = self.needs.iter().zip(answers).filter(|(_, answer)| *answer == "f");
+            facts.lacks.extend(lacking.map(|(need, _)| (need.clone(), Lack::Direct)));
             if let (Some(name), Some(version), Some(schema)) =
-                (rows.value(row, 6), rows.value(row, 7), rows.value(row, 8))
+                (rows.value(row, 3), rows.value(row, 4), rows.value(row, 5))
             {
                 // An extension may call its versions as it likes; one without numbers has no definition of ours.
                 let version = version.parse().unwrap_or(Version { major: 0, minor: 0 });
@@ -123,6 +115,32 @@ impl Probe {
 }
 
 impl Facts {
+    /// Asks for our role, and which of the things that it lacks `pg_monitor` has.
+    pub(crate) fn sql_of_role(&self) -> String {
+        let tests: Vec<String> = self.lacks.keys().map(Need::test_of_monitor).collect();
+        format!(
+            "SELECT pg_catalog.quote_ident(r.rolname), r.rolinherit, pg_catalog.pg_has_role('pg_monitor', 'MEMBER'), \
+             ARRAY[{}]::pg_catalog.bool[] FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user",
+            tests.join(", ")
+        )
+    }
+
+    /// Adds what the answer to [`Facts::sql_of_role`] says.
+    pub(crate) fn add_role(&mut self, rows: &RowSet) {
+        let is_true = |column| rows.value(0, column) == Some("t");
+        self.role = Grantee {
+            name: rows.value(0, 0).unwrap_or_default().to_owned(),
+            version: self.version,
+            inherits: is_true(1),
+            is_monitor: is_true(2),
+        };
+        for (lack, answer) in self.lacks.values_mut().zip(elements(rows.value(0, 3).unwrap_or_default())) {
+            if answer == "t" {
+                *lack = Lack::Monitor;
+            }
+        }
+    }
+
     /// The statement of a definition to run, or why there is none.
     pub(crate) fn plan(&self, definition: &Definition) -> Result<String, Obstacle> {
         match (definition.role, self.in_recovery) {
@@ -189,4 +207,9 @@ impl Facts {
             }
         }
     }
+}
+
+/// The elements of an array of booleans as PostgreSQL writes it.
+fn elements(array: &str) -> impl Iterator<Item = &str> {
+    array.trim_matches(['{', '}']).split(',')
 }

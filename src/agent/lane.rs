@@ -162,13 +162,18 @@ impl Lane {
         let rows = answer.map_err(failed)?;
         let version = self.session.as_ref().map_or(0, Session::version);
         let facts = shared.probing.read(version, &rows);
-        let facts = facts.ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))?;
+        let mut facts = facts.ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))?;
+        if !facts.lacks.is_empty() {
+            let rows = self.query(&facts.sql_of_role(), statement_timeout, PROBE_TIMEOUT).await.map_err(failed)?;
+            facts.add_role(&rows);
+        }
         if shared.probing.asks_libraries() && self.libraries.0 != facts.started {
             let rows = self.query(LIBRARIES, statement_timeout, PROBE_TIMEOUT).await.map_err(failed)?;
             let names = (0..rows.len()).filter_map(|row| rows.value(row, 0)).map(str::to_owned).collect();
             self.libraries = (facts.started.clone(), names);
         }
-        Ok(Facts { libraries: self.libraries.1.clone(), ..facts })
+        facts.libraries.clone_from(&self.libraries.1);
+        Ok(facts)
     }
 
     /// A failure is no news: the next probe asks again.

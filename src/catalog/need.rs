@@ -103,50 +103,59 @@ impl Need {
     /// The schema that must be open for this need to be of any use; none where it always is.
     pub(super) fn usage(&self) -> Option<Self> {
         match self {
-            Self::Execute { schema, .. } | Self::Select { schema, .. }
-                if *schema != Schema::Named("pg_catalog".to_owned()) =>
-            {
+            Self::Execute { schema, .. } | Self::Select { schema, .. } if !schema.is_catalog() => {
                 Some(Self::Usage(schema.clone()))
             }
             _ => None,
         }
     }
 
-    /// An SQL expression: 0 if our role has it, 1 if `pg_monitor` has it and our role has not, 2 if neither has it, NULL
-    /// where this server has no such thing. Looks up by name only what cannot be refused: the `to_reg…` functions and
-    /// the names in `has_…_privilege` fail where a schema is closed or a role is unknown.
+    /// An SQL expression: whether our role has it; NULL where this server has no such thing, or where it cannot be told
+    /// because the schema is closed, which is a need of its own. Looks up nothing that could be refused: that would be an
+    /// error. What belongs to an extension is only told in a row where `e` is the extension's of `pg_extension`, and `n`
+    /// its schema.
     pub fn test(&self) -> String {
-        let (catalog, object, holds, place) = match self {
-            Self::Role(role) => ("pg_roles", "oid", "pg_has_role(MONITOR x.oid, 'USAGE')", named("rolname", role)),
-            Self::Usage(Schema::Named(name)) => ("pg_namespace", "oid", SCHEMA_USAGE, named("nspname", name)),
-            Self::Usage(Schema::OfExtension(name)) => {
-                ("pg_extension", "extnamespace", SCHEMA_USAGE, named("extname", name))
+        if let Some(held) = self.held("") {
+            return held;
+        }
+        let usage = |schema: &Schema| format!("pg_catalog.has_schema_privilege({}, 'USAGE')", schema.oid());
+        match self {
+            Self::Role(_) => "NULL".to_owned(),
+            Self::Usage(schema) => schema.in_its_row(&usage(schema)),
+            Self::Execute { schema, name, arguments } => {
+                let path = schema.path(&format!("{name}({arguments})"));
+                let held = format!("pg_catalog.has_function_privilege(pg_catalog.to_regprocedure({path}), 'EXECUTE')");
+                schema.in_its_row(&format!("CASE WHEN {} THEN {held} END", usage(schema)))
             }
-            Self::Execute { schema, name, arguments } => (
-                "pg_proc",
-                "oid",
-                "has_function_privilege(MONITOR x.oid, 'EXECUTE')",
-                format!(
-                    "{} AND x.pronamespace = {} AND pg_catalog.oidvectortypes(x.proargtypes) = {}",
-                    named("proname", name),
-                    schema.oid(),
-                    literal(arguments)
-                ),
-            ),
-            Self::Select { schema, name } => (
-                "pg_class",
-                "oid",
-                "has_table_privilege(MONITOR x.oid, 'SELECT')",
-                format!("{} AND x.relnamespace = {}", named("relname", name), schema.oid()),
-            ),
-        };
-        let holds = holds.replace("x.oid", &format!("x.{object}"));
-        let ours = holds.replace("MONITOR ", "");
-        let monitors = holds.replace("MONITOR", &format!("'{MONITOR}'::pg_catalog.name,"));
-        format!(
-            "(SELECT CASE WHEN pg_catalog.{ours} THEN 0 WHEN pg_catalog.{monitors} THEN 1 ELSE 2 END \
-             FROM pg_catalog.{catalog} AS x WHERE {place})"
-        )
+            Self::Select { schema, name } => {
+                let held =
+                    format!("pg_catalog.has_table_privilege(pg_catalog.to_regclass({}), 'SELECT')", schema.path(name));
+                schema.in_its_row(&format!("CASE WHEN {} THEN {held} END", usage(schema)))
+            }
+        }
+    }
+
+    /// An SQL expression: whether `pg_monitor` has it.
+    pub fn test_of_monitor(&self) -> String {
+        self.held(&format!("'{MONITOR}'::pg_catalog.name, ")).unwrap_or_else(|| "false".to_owned())
+    }
+
+    /// Whether somebody has what the server brings along; nothing for what people put there.
+    fn held(&self, who: &str) -> Option<String> {
+        match self {
+            Self::Role(role) => {
+                Some(format!("pg_catalog.pg_has_role({who}pg_catalog.to_regrole({}), 'USAGE')", literal(role)))
+            }
+            Self::Execute { schema, name, arguments } if schema.is_catalog() => {
+                let path = schema.path(&format!("{name}({arguments})"));
+                Some(format!("pg_catalog.has_function_privilege({who}pg_catalog.to_regprocedure({path}), 'EXECUTE')"))
+            }
+            Self::Select { schema, name } if schema.is_catalog() => {
+                let path = schema.path(name);
+                Some(format!("pg_catalog.has_table_privilege({who}pg_catalog.to_regclass({path}), 'SELECT')"))
+            }
+            _ => None,
+        }
     }
 
     /// The statements that meet it, for a superuser, in the database we connect to. `schemas` are the quoted schemas of
@@ -185,14 +194,29 @@ impl fmt::Display for Need {
 }
 
 impl Schema {
+    fn is_catalog(&self) -> bool {
+        matches!(self, Self::Named(name) if name == "pg_catalog")
+    }
+
     fn oid(&self) -> String {
         match self {
-            Self::Named(name) => {
-                format!("(SELECT n.oid FROM pg_catalog.pg_namespace AS n WHERE n.nspname = {})", literal(name))
-            }
-            Self::OfExtension(name) => {
-                format!("(SELECT e.extnamespace FROM pg_catalog.pg_extension AS e WHERE e.extname = {})", literal(name))
-            }
+            Self::Named(name) => format!("pg_catalog.to_regnamespace({})", literal(name)),
+            Self::OfExtension(_) => "e.extnamespace".to_owned(),
+        }
+    }
+
+    /// An SQL expression for the full name of something in it.
+    fn path(&self, object: &str) -> String {
+        match self {
+            Self::Named(name) => literal(&format!("{name}.{object}")),
+            Self::OfExtension(_) => format!("pg_catalog.quote_ident(n.nspname) || {}", literal(&format!(".{object}"))),
+        }
+    }
+
+    fn in_its_row(&self, expression: &str) -> String {
+        match self {
+            Self::Named(_) => expression.to_owned(),
+            Self::OfExtension(name) => format!("CASE WHEN e.extname = {} THEN {expression} END", literal(name)),
         }
     }
 
@@ -217,12 +241,6 @@ impl Grantee {
         let inherit = (!self.inherits).then(|| format!("ALTER ROLE {role} INHERIT"));
         inherit.into_iter().chain((!is_member).then_some(grant)).collect()
     }
-}
-
-const SCHEMA_USAGE: &str = "has_schema_privilege(MONITOR x.oid, 'USAGE')";
-
-fn named(column: &str, name: &str) -> String {
-    format!("x.{column} = {}", literal(name))
 }
 
 /// Names here are plain, so that quotes are all there is to mind.
