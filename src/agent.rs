@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
 pub use own::Ledger;
 pub use slot::{Outcome, Skip};
 pub use turn::Turn;

@@ -4,6 +4,7 @@
 mod ask;
 mod check;
 mod conceal;
+mod doctor;
 mod generate;
 mod once;
 mod serve;
@@ -51,6 +52,8 @@ enum Command {
     Generate(GenerateArgs),
     /// Check the configuration and every definition, and exit
     Validate(CatalogArgs),
+    /// Say what keeps facts of a server from us, and the statements that mend it; exit code 1 if anything is missing
+    Doctor(DoctorArgs),
     /// Start a throw-away primary and standby with load, and an agent that watches them
     Demo(DemoArgs),
 }
@@ -177,6 +180,24 @@ enum Objects {
 }
 
 #[derive(Clone, Debug, Args)]
+struct DoctorArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// text for people, or sql: the statements that are missing, for psql
+    #[arg(long, value_enum, default_value = "text")]
+    format: DoctorFormat,
+    /// Only these servers
+    #[arg(value_name = "SERVER")]
+    servers: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DoctorFormat {
+    Text,
+    Sql,
+}
+
+#[derive(Clone, Debug, Args)]
 struct DemoArgs {
     /// End by itself after this time, such as 60s
     #[arg(long = "for", value_name = "TIME")]
@@ -208,15 +229,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Show(args) => show::show(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Validate(args) => show::validate(&args),
+        Command::Doctor(args) => return doctor::run(&args, &secrets),
         Command::Demo(args) => crate::demo::run(args.time.map(|crate::unit::Span(time)| time), args.listen.as_deref()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("pgvitals: {}", secrets.conceal(&in_full(&error)));
-            ExitCode::from(EXIT_MISTAKE)
-        }
+        Err(error) => refuse(&error, &secrets),
     }
+}
+
+/// Tells a mistake of the user's.
+fn refuse(error: &anyhow::Error, secrets: &Secrets) -> ExitCode {
+    eprintln!("pgvitals: {}", secrets.conceal(&in_full(error)));
+    ExitCode::from(EXIT_MISTAKE)
 }
 
 /// Prints to stdout. A reader such as `head` that closes early has what it wanted.

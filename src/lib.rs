@@ -13,6 +13,7 @@
 //! - [`check`] rules and thresholds turn a snapshot into verdicts; [`judge`] brings them together with the agent
 //! - [`sink`] shows a snapshot or a verdict as text
 //! - [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
+//! - [`doctor`] says what keeps facts from us
 //! - [`cli`] the command line
 //!
 //! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, [`panics`], and
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod judge;
 pub mod metric;
 pub mod panics;

@@ -9,9 +9,7 @@ use crate::collect::sql::REMAINDER;
 use crate::metric::Family;
 use crate::server::RowSet;
 
-/// Another answer when a database is created, dropped or renamed, and cheap with thousands of them.
-pub(super) const MARK: &str = "SELECT pg_catalog.sum(pg_catalog.hashname(datname)) AS mark FROM pg_catalog.pg_database";
-/// Asked only when the mark is another.
+/// Asked only when the probe's mark of them is another.
 pub(super) const NAMES: &str = "SELECT datname FROM pg_catalog.pg_database";
 
 /// The label that says which database a sample is about.
@@ -30,17 +28,16 @@ struct Known {
 
 impl Databases {
     /// Whether the names have to be asked for; the first mark is only noted.
-    pub(super) fn has_changed(&self, mark: &RowSet) -> bool {
-        let mark = mark.value(0, 0).unwrap_or_default();
+    pub(super) fn has_changed(&self, mark: &str) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.mark.get_or_insert_with(|| mark.to_owned()) != mark
     }
 
     /// Notes which there are now.
-    pub(super) fn note(&self, mark: &RowSet, names: &RowSet) {
+    pub(super) fn note(&self, mark: &str, names: &RowSet) {
         let names = (0..names.len()).filter_map(|row| names.value(row, 0)).map(Box::from).collect();
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.mark = Some(mark.value(0, 0).unwrap_or_default().to_owned());
+        known.mark = Some(mark.to_owned());
         known.names = Some((Instant::now(), names));
     }
 

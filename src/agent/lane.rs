@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::databases;
-use super::facts::{Facts, LIBRARIES};
+use super::facts::{Facts, LIBRARIES, Probe};
 use super::slot::{Outcome, Run, Skip, Slot};
 use super::state::{Condition, Shared};
 use crate::catalog::Definition;
@@ -131,9 +131,6 @@ impl Lane {
             Ok(facts) => Condition::Up(Arc::new(facts)),
             Err((class, reason)) => Condition::Down { class, reason },
         };
-        if matches!(found, Condition::Up(_)) {
-            self.count_databases().await;
-        }
         log_change(self.shared.server.name(), &before, &found);
         let outcome = match &found {
             Condition::Down { class, reason } => Outcome::Failed { class: class.as_str(), reason: reason.clone() },
@@ -173,17 +170,16 @@ impl Lane {
             self.libraries = (facts.started.clone(), names);
         }
         facts.libraries.clone_from(&self.libraries.1);
+        self.name_databases(Probe::mark_of_databases(&rows)).await;
         Ok(facts)
     }
 
     /// A failure is no news: the next probe asks again.
-    async fn count_databases(&mut self) {
-        let statement_timeout = little_less_than(FAST_LIMIT);
-        let Ok(mark) = self.query(databases::MARK, statement_timeout, PROBE_TIMEOUT).await else { return };
-        if self.shared.databases.has_changed(&mark)
-            && let Ok(names) = self.query(databases::NAMES, statement_timeout, PROBE_TIMEOUT).await
+    async fn name_databases(&mut self, mark: &str) {
+        if self.shared.databases.has_changed(mark)
+            && let Ok(names) = self.query(databases::NAMES, little_less_than(FAST_LIMIT), PROBE_TIMEOUT).await
         {
-            self.shared.databases.note(&mark, &names);
+            self.shared.databases.note(mark, &names);
         }
     }
 

@@ -36,6 +36,8 @@ mod deadline;
 mod demo;
 /// Clusters that are found: they appear, go, and are forgotten when somebody says so.
 mod discovery;
+/// `pgvitals doctor`: its statements leave nothing missing.
+mod doctor;
 /// What the sinks write, read by the parsers that users have.
 mod exposition;
 /// Every way to be refused, and passwords from everywhere.
