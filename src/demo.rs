@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::plan::{Plan, Servers};
+use crate::serve::Reload;
 use crate::server::{ConnectOptions, Environment};
 use cluster::{Binaries, Cluster, Settings};
 
@@ -99,9 +100,11 @@ impl Demo {
         tell("starting load: 4 clients, and one session that blocks another");
         let load = load::Load::start(&primary).await.context("start the load")?;
         let plan = plan(&primary, &standby)?;
-        let (_, no_plans) = mpsc::channel(1);
+        let (_, nobody) = mpsc::channel(1);
+        let reload = Reload { asked: nobody, load: Arc::new(|| Plan::load(None, &[], Environment::of_process())) };
+        let (ledger, notifier) = (Arc::default(), Arc::default());
         let agent =
-            tokio::spawn(crate::serve::run(vec![listener], plan, Arc::default(), no_plans, std::future::pending()));
+            tokio::spawn(crate::serve::run(vec![listener], plan, ledger, notifier, reload, std::future::pending()));
         Ok(Self { primary, standby, address, load, agent })
     }
 

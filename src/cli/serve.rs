@@ -1,15 +1,24 @@
 //! `pgvitals serve`: the agent until SIGTERM, with reload on SIGHUP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
 use super::{ServeArgs, sources};
 use crate::agent::Ledger;
+use crate::plan::Plan;
+use crate::serve::{Notifier, Reload};
+use crate::server::Environment;
 use crate::web;
+
+/// What sessions have to take leave of their servers, and cancelled queries to end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     sources::start_log();
@@ -21,7 +30,8 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let listen = if args.listen.is_empty() { plan.config.listen.clone() } else { args.listen.clone() };
     // Two threads: one may be writing a large page while the other serves a check.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("start the runtime")?.block_on(async {
+    let runtime = runtime.context("start the runtime")?;
+    let ended = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
@@ -31,29 +41,50 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         }
         let ledger = Arc::<Ledger>::default();
         ledger.note_reload(true);
-        let (plans, next) = mpsc::channel(1);
-        let (source, reloads) = (args.source.clone(), Arc::clone(&ledger));
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                match sources::plan(&source) {
-                    Ok(plan) => {
-                        reloads.note_reload(true);
-                        let _ = plans.send(plan).await;
-                    }
-                    Err(mistake) => {
-                        reloads.note_reload(false);
-                        error!("configuration not taken over, the one before stays in force: {mistake:#}");
+        let (ask, asked) = mpsc::channel(1);
+        let reload = Reload { asked, load: loader(args, listen) };
+        let shutdown = async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => break,
+                    _ = terminate.recv() => break,
+                    _ = hangup.recv() => {
+                        // One that is asked for already comes after this one too.
+                        let _ = ask.try_send(());
                     }
                 }
             }
-        });
-        let shutdown = async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
             info!("shutting down");
         };
-        crate::serve::run(listeners, plan, ledger, next, shutdown).await.context("serve")
+        let notifier = Arc::new(Notifier::of_process());
+        let ended = crate::serve::run(listeners, plan, ledger, notifier, reload, shutdown).await.context("serve");
+        let _ = timeout(FAREWELL, quiet()).await;
+        ended
+    });
+    // A thread that reads from a mount that hangs never ends.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Reads the configuration anew. What only a restart can change is told.
+fn loader(
+    args: &ServeArgs,
+    listen: Vec<String>,
+) -> Arc<dyn Fn() -> Result<Plan, crate::plan::PlanError> + Send + Sync> {
+    let (source, is_fixed) = (args.source.clone(), !args.listen.is_empty());
+    Arc::new(move || {
+        let plan = Plan::load(source.config.as_deref(), &source.dsn, Environment::of_process())?;
+        if !is_fixed && plan.config.listen != listen {
+            warn!(now = ?listen, then = ?plan.config.listen, "another address to listen on needs a restart");
+        }
+        Ok(plan)
     })
+}
+
+/// Waits until no task is left.
+async fn quiet() {
+    let tasks = Handle::current().metrics();
+    while tasks.num_alive_tasks() > 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
 }

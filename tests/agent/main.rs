@@ -74,8 +74,12 @@ mod privilege;
 mod program;
 /// A Prometheus that scrapes the agent.
 mod prometheus;
+/// A configuration that is read again: nothing is lost, whatever stands in its place.
+mod reload;
 /// Counters that are reset, evicted, or of another run of their server.
 mod resets;
+/// The agent as a service: what its manager hears, and how it ends.
+mod service;
 /// A session: read-only, bounded, and what it leaves behind.
 mod sessions;
 /// What the server's log says of us: that we connected, and nothing else.
