@@ -3,6 +3,7 @@
 mod mount;
 mod space;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mount::Mount;
@@ -37,11 +38,23 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     // A service may live in a mount namespace of its own; process 1 sees what the host has.
-    let text =
-        file::text(&roots.proc.join("1/mountinfo")).or_else(|_| file::text(&roots.proc.join("self/mountinfo")))?;
-    let mounts = mount::parse(&text);
-    let answers = space::ask_all(&mounts, LIMIT, space::ask);
+    let own = file::text(&roots.proc.join("self/mountinfo"));
+    let (mut mounts, hidden) = match (file::text(&roots.proc.join("1/mountinfo")), own) {
+        (Ok(host), Ok(own)) => split(mount::parse(&host), &mount::parse(&own)),
+        (Ok(only), Err(_)) | (Err(_), Ok(only)) => (mount::parse(&only), Vec::new()),
+        (Err(error), Err(_)) => return Err(error),
+    };
+    let mut answers = space::ask_all(&mounts, LIMIT, space::ask);
+    answers.extend(hidden.iter().map(|_| Err("not in the mount namespace of pgvitals".to_owned())));
+    mounts.extend(hidden);
     Ok(families(&mounts, &answers))
+}
+
+/// The host's mounts that are also ours, and those that are not: there `statvfs` would measure what lies below.
+fn split(host: Vec<Mount>, own: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
+    let place = |mount: &Mount| (mount.point.clone(), mount.major.clone(), mount.minor.clone());
+    let own: BTreeSet<_> = own.iter().map(place).collect();
+    host.into_iter().partition(|mount| own.contains(&place(mount)))
 }
 
 fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> {
@@ -89,6 +102,29 @@ fn devices(mounts: &[Mount]) -> Vec<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_that_only_the_host_has_is_not_measured_by_what_lies_below() {
+        let root = "27 1 254:0 / / rw - ext4 /dev/vda rw\n";
+        let mount = |id, device| format!("{id} 27 {device} / /srv rw - ext4 /dev/sdb rw\n");
+        let folder = tempfile::tempdir().unwrap();
+        let errors = |own: &str| {
+            for (process, text) in [("1", format!("{root}{}", mount(40, "8:16"))), ("self", own.to_owned())] {
+                std::fs::create_dir_all(folder.path().join(process)).unwrap();
+                std::fs::write(folder.path().join(process).join("mountinfo"), text).unwrap();
+            }
+            let roots = Roots { proc: folder.path().to_owned(), ..Roots::default() };
+            let families = collect(&roots).unwrap();
+            let errors = families.iter().find(|it| it.metric().name == "node_filesystem_device_error").unwrap();
+            let srv = errors.samples().find(|sample| sample.label("mountpoint") == Some("/srv")).unwrap();
+            srv.label("device_error").unwrap_or_default().to_owned()
+        };
+        let hidden = "not in the mount namespace of pgvitals";
+        assert_eq!(errors(root), hidden);
+        // As ProtectHome=yes does it: something else at the same place.
+        assert_eq!(errors(&format!("{root}{}", mount(90, "0:25"))), hidden);
+        assert_eq!(errors(&format!("{root}{}", mount(90, "8:16"))), "");
+    }
 
     #[test]
     fn a_mount_that_fails_has_no_sizes_but_says_why() {
