@@ -1,4 +1,5 @@
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 CARGO ?= cargo
 
 # A line that stands out between the output of the steps.
@@ -12,7 +13,7 @@ help:
 	@echo 'make lint      formatting, clippy, documentation'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
 	@echo 'make bench     measure pgvitals beside postgres_exporter and check_postgres'
-	@echo 'make install   build and install to PREFIX=$(PREFIX)'
+	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
 
 demo:
 	$(step) 'A PostgreSQL server to show'
@@ -56,3 +57,8 @@ install:
 	$(CARGO) build --locked --release
 	$(step) 'Install to $(PREFIX)'
 	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/pgvitals" "$(DESTDIR)$(PREFIX)/bin/pgvitals"
+	sed 's#/usr/local/bin/#$(PREFIX)/bin/#' packaging/pgvitals.service \
+		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/pgvitals.service"
+	install -D -m 644 packaging/pgvitals.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/pgvitals.conf"
+	test -e "$(DESTDIR)$(SYSCONFDIR)/pgvitals/pgvitals.toml" \
+		|| install -D -m 644 docs/pgvitals.toml "$(DESTDIR)$(SYSCONFDIR)/pgvitals/pgvitals.toml"

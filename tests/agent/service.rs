@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
 use crate::pair::{self, PATIENCE, ROLE, until_true};
-use crate::program::{BINARY, Program, watching};
+use crate::program::{BINARY, Program, run, watching};
 
 /// A service manager, as far as it listens.
 struct Manager(UnixDatagram);
@@ -84,6 +85,56 @@ fn start_told(socket: &OsStr, config: &str) -> Program {
 fn monotonic_micros() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> String {
+    let output = run(program, arguments, "");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {said}");
+    said
+}
+
+#[test]
+fn the_unit_is_right_and_leaves_little_open() {
+    let unit = repository("packaging/pgvitals.service");
+    let (folder, text) = (TempDir::new().unwrap(), fs::read_to_string(&unit).unwrap());
+    let copy = folder.path().join("pgvitals.service");
+    assert!(text.contains("ExecStart=/usr/local/bin/pgvitals serve\n"));
+    fs::write(&copy, text.replace("/usr/local/bin/pgvitals", BINARY)).unwrap();
+    let said = succeeds("systemd-analyze", &["verify", "--man=no", copy.to_str().unwrap()]);
+    assert!(!said.contains("pgvitals.service"), "{said}");
+    // Tenths.
+    let security = ["security", "--offline=true", "--no-pager", "--threshold=19"];
+    succeeds("systemd-analyze", &[&security[..], &[unit.to_str().unwrap()]].concat());
+}
+
+#[test]
+fn an_installation_keeps_the_configuration_that_is_there() {
+    let (target, root) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    fs::create_dir(target.path().join("release")).unwrap();
+    fs::write(target.path().join("release/pgvitals"), "the binary").unwrap();
+    let installed = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
+    let install = || {
+        let mut make = Command::new("make");
+        make.arg("-C").arg(repository("")).args(["install", "CARGO=true", "PREFIX=/opt/pgvitals"]);
+        make.arg(format!("DESTDIR={}", root.path().display())).env("CARGO_TARGET_DIR", target.path());
+        let output = make.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    install();
+    assert_eq!(installed("opt/pgvitals/bin/pgvitals"), "the binary");
+    let unit = installed("opt/pgvitals/lib/systemd/system/pgvitals.service");
+    assert!(unit.contains("ExecStart=/opt/pgvitals/bin/pgvitals serve\n"), "{unit}");
+    assert!(installed("opt/pgvitals/lib/sysusers.d/pgvitals.conf").contains("u pgvitals"));
+    let example = fs::read_to_string(repository("docs/pgvitals.toml")).unwrap();
+    assert_eq!(installed("etc/pgvitals/pgvitals.toml"), example);
+    fs::write(root.path().join("etc/pgvitals/pgvitals.toml"), "# mine").unwrap();
+    install();
+    assert_eq!(installed("etc/pgvitals/pgvitals.toml"), "# mine");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
