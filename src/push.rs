@@ -4,6 +4,7 @@
 //! seeks one. That a write succeeded does not say that carbon read it, so the latest points are kept and sent once more
 //! after a loss: carbon overwrites a point of the same path and time, so twice is harmless.
 
+mod boundary;
 mod queue;
 mod stats;
 
@@ -12,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -26,6 +27,7 @@ pub use stats::PushStats;
 use crate::metric::Snapshot;
 use crate::panics::survive;
 use crate::sink::graphite::{self, Root};
+use boundary::{next_boundary, now, reached};
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -246,31 +248,6 @@ impl Push {
     }
 }
 
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// The number of the next boundary, counted from 1970, and how long it is until then.
-///
-/// A boundary is never used twice, even when the timer fires early; after the clock was set back it starts anew.
-fn next_boundary(now: Duration, interval: Duration, last: Option<u128>) -> (u128, Duration) {
-    let width = interval.as_nanos().max(1);
-    let mut next = now.as_nanos() / width + 1;
-    if last == Some(next) {
-        next += 1;
-    }
-    let wait = (next * width).saturating_sub(now.as_nanos());
-    (next, Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
-}
-
-/// The number of the boundary that a timer set for `planned` woke at.
-///
-/// A timer does not run while a virtual machine stands still: what is read then must not be dated back.
-fn reached(now: Duration, interval: Duration, planned: u128) -> u128 {
-    let current = now.as_nanos() / interval.as_nanos().max(1);
-    if current + 1 == planned { planned } else { current }
-}
-
 /// Lets the kernel give up a connection whose peer no longer acknowledges anything (Linux, tcp(7) `TCP_USER_TIMEOUT`).
 fn notice_silence(stream: &TcpStream) -> io::Result<()> {
     let milliseconds = u32::try_from(ACKNOWLEDGE_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
@@ -303,6 +280,7 @@ async fn write(stream: &mut TcpStream, lines: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::future;
+    use std::time::SystemTime;
 
     use tokio::io::{AsyncBufReadExt, BufReader};
     use tokio::net::TcpListener;
@@ -407,18 +385,5 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pushing = run(config(&listener), || future::ready(snapshot()), Arc::default(), future::ready(()));
         timeout(Duration::from_secs(30), pushing).await.unwrap();
-    }
-
-    #[test]
-    fn a_boundary_is_used_once_and_never_dated_back() {
-        let second = Duration::from_secs;
-        let early = Duration::from_millis(9_999);
-        assert_eq!(next_boundary(second(7), second(10), None), (1, second(3)));
-        assert_eq!(next_boundary(second(10), second(10), None), (2, second(10)));
-        assert_eq!(next_boundary(early, second(10), Some(1)), (2, Duration::from_millis(10_001)));
-        assert_eq!(next_boundary(second(7), second(10), Some(99)), (1, second(3)));
-        assert_eq!(reached(second(10), second(10), 1), 1);
-        assert_eq!(reached(early, second(10), 1), 1);
-        assert_eq!(reached(second(64), second(10), 1), 6);
     }
 }
