@@ -28,7 +28,7 @@ use watchdog::Watchdog;
 /// More than a reading takes that keeps to its deadline, on a machine with better things to do.
 const LONGEST_READING: Duration = Duration::from_secs(35);
 /// How long a configuration may take to be read; it may lie on a mount that hangs.
-const LONGEST_LOAD: Duration = Duration::from_secs(20);
+const LONGEST_LOAD: Duration = Duration::from_secs(10);
 /// What readers in the middle of an answer have when the agent ends; none waits for a server any longer.
 const LAST_ANSWERS: Duration = DEADLINE.saturating_add(Duration::from_secs(1));
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -188,6 +189,23 @@ async fn a_rate_goes_on_through_a_reload_unless_it_is_of_another_server() {
     take_over(&agent, &config("1h", &other));
     let (code, said) = verdict();
     assert_eq!(code, "3", "{said}");
+}
+
+#[test]
+fn a_configuration_that_is_never_there_to_the_end_is_given_up() {
+    let config = "[discovery]\nenabled = false\n";
+    let agent = Program::start(config);
+    let file = agent.config();
+    remove(&file);
+    // Nobody ever writes into it, so that whoever opens it waits, as on a mount that hangs.
+    mknodat(CWD, &file, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+    agent.signal(Signal::HUP);
+    agent.facts_until("it is given up", |facts| !succeeded(facts));
+    assert!(agent.log().contains("it cannot be read within 10s"), "{}", agent.log());
+    remove(&file);
+    take_over(&agent, config);
+    agent.signal(Signal::TERM);
+    assert!(agent.ended_well());
 }
 
 #[test]
