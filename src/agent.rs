@@ -15,13 +15,15 @@ mod turn;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
 pub use own::Ledger;
 pub use slot::{Outcome, Skip};
 pub use turn::Turn;
+
+use tracing::info;
 
 use crate::catalog::Catalog;
 use crate::collect::host::{COLLECTORS, Roots};
@@ -36,6 +38,8 @@ pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The longest that a reader waits, whatever it says.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(3_600);
+/// How long the host waits for the names of servers to be resolved, which a dead resolver never does.
+const LONGEST_LOOK_UP: Duration = Duration::from_secs(1);
 
 /// Watches servers and the host. Cheap to share; dropped, it closes every connection.
 #[derive(Debug)]
@@ -43,6 +47,9 @@ pub struct Agent {
     catalog: Arc<Catalog>,
     servers: RwLock<BTreeMap<Arc<str>, Arc<Watched>>>,
     host: Option<Arc<host::Host>>,
+    /// Whether the host is only shown while a watched server is on it.
+    host_of_servers: bool,
+    told_elsewhere: Once,
     ledger: Arc<Ledger>,
 }
 
@@ -110,7 +117,20 @@ impl Want {
 impl Agent {
     /// An agent that watches the host below these roots (none: no host) and no server yet.
     pub fn new(catalog: Arc<Catalog>, host: Option<Roots>, ledger: Arc<Ledger>) -> Self {
-        Self { catalog, servers: RwLock::default(), host: host.map(host::Host::new), ledger }
+        Self {
+            catalog,
+            servers: RwLock::default(),
+            host: host.map(host::Host::new),
+            host_of_servers: false,
+            told_elsewhere: Once::new(),
+            ledger,
+        }
+    }
+
+    /// The same, which leaves the host out when no watched server is on it: its facts would pass for theirs.
+    #[must_use]
+    pub fn with_host_of_servers(self) -> Self {
+        Self { host_of_servers: true, ..self }
     }
 
     /// The catalog it works with.
@@ -199,14 +219,32 @@ impl Agent {
             let want = want.clone();
             refreshing.spawn(async move { server.refresh(asked, deadline, |name| want.has(name)).await });
         }
-        if let Some(host) = &self.host {
+        let host = self.host.as_ref().filter(|_| COLLECTORS.iter().any(|collector| want.has(collector.name)));
+        if let Some(host) = host {
             let (host, want) = (Arc::clone(host), want.clone());
-            refreshing.spawn(async move { host.refresh(asked, deadline, |name| want.has(name)).await });
+            let sought = if self.host_of_servers { self.watched() } else { Vec::new() };
+            refreshing.spawn(async move {
+                for server in &sought {
+                    if is_elsewhere(&sought) {
+                        server.locate(host.proc(), deadline.min(asked + LONGEST_LOOK_UP)).await;
+                    }
+                }
+                if !is_elsewhere(&sought) {
+                    host.refresh(asked, deadline, |name| want.has(name)).await;
+                }
+            });
         }
         while refreshing.join_next().await.is_some() {}
         if want.collectors.is_none() {
             self.ledger.count_reading();
         }
+    }
+
+    /// Why the host's collectors are skipped; the log is told once.
+    fn elsewhere(&self) -> Outcome {
+        let reason = "no watched server is on this host; host.enabled = true shows its facts all the same";
+        self.told_elsewhere.call_once(|| info!("host left out: {reason}"));
+        Outcome::Skipped { why: Skip::Elsewhere, reason: reason.to_owned() }
     }
 
     /// What is known now and may be shown to a reader who came at `asked`.
@@ -215,8 +253,13 @@ impl Agent {
             Reading { snapshot: Snapshot::new(SystemTime::now()), servers: Vec::new(), reports: Vec::new() };
         if let Some(host) = &self.host {
             let mut runs = own::Runs::new();
+            let elsewhere = (self.host_of_servers && is_elsewhere(&self.watched())).then(|| self.elsewhere());
             for (at, collector) in COLLECTORS.iter().enumerate().filter(|(_, collector)| want.has(collector.name)) {
-                reading.add_run(None, collector.name, &host.shown(at, asked), &mut runs, host.slots.get(at));
+                let (shown, slot) = match &elsewhere {
+                    Some(skipped) => (Err(skipped.clone()), None),
+                    None => (host.shown(at, asked), host.slots.get(at)),
+                };
+                reading.add_run(None, collector.name, &shown, &mut runs, slot);
             }
             reading.add(None, runs.into_families());
         }
@@ -228,6 +271,11 @@ impl Agent {
         }
         reading
     }
+}
+
+/// Whether servers are watched and none of them is known to be on this machine.
+fn is_elsewhere(servers: &[Arc<Watched>]) -> bool {
+    !servers.is_empty() && servers.iter().all(|server| server.here() != Some(true))
 }
 
 impl Reading {

@@ -87,12 +87,47 @@ pub struct Discovery {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
-    /// Whether to read them; false for an agent that watches servers elsewhere.
-    pub enabled: bool,
+    /// Whether to read them.
+    pub enabled: HostEnabled,
     /// Usually `/proc`.
     pub proc: PathBuf,
     /// Usually `/sys`.
     pub sys: PathBuf,
+}
+
+/// Whether the host's facts are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "HostSwitch")]
+pub enum HostEnabled {
+    /// Unless every watched server is on another host: they would pass for that one's.
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected true, false or \"auto\"")]
+enum HostSwitch {
+    Switch(bool),
+    Word(HostWord),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HostWord {
+    Auto,
+}
+
+impl From<HostSwitch> for HostEnabled {
+    fn from(written: HostSwitch) -> Self {
+        match written {
+            HostSwitch::Word(HostWord::Auto) => Self::Auto,
+            HostSwitch::Switch(true) => Self::Yes,
+            HostSwitch::Switch(false) => Self::No,
+        }
+    }
 }
 
 /// Where points are pushed to.
@@ -156,7 +191,7 @@ impl Default for Discovery {
 impl Default for HostConfig {
     fn default() -> Self {
         let Roots { proc, sys } = Roots::default();
-        Self { enabled: true, proc, sys }
+        Self { enabled: HostEnabled::Auto, proc, sys }
     }
 }
 
@@ -291,6 +326,7 @@ mod tests {
                 "[host]\nprocs = \"/\"",
                 "pgvitals.toml:2: unknown field `procs`, expected one of `enabled`, `proc`, `sys`",
             ),
+            ("[host]\nenabled = \"maybe\"", "pgvitals.toml:2: expected true, false or \"auto\""),
             ("[history]\ninterval = \"0s\"", "pgvitals.toml:1: expected an interval of 1s or more in [history]"),
             ("[[server]]\nname = \"a\"", "pgvitals.toml:1: missing field `dsn`"),
         ] {

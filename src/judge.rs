@@ -158,11 +158,15 @@ fn want<'a>(catalog: &Catalog, metrics: impl Iterator<Item = &'a str>) -> Want {
 
 /// Why a metric may have no sample, on each server.
 fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
-    let nobody = || Answer {
-        server: None,
-        outcome: check::Outcome::Failed("no server is watched: none is configured and none was found".to_owned()),
+    let nobody = |provider: Option<Provider<'_>>| {
+        let reason = match provider {
+            Some(Provider::Host(_)) => "the host's facts are not read: host.enabled is false",
+            _ => "no server is watched: none is configured and none was found",
+        };
+        Answer { server: None, outcome: check::Outcome::Failed(reason.to_owned()) }
     };
-    let answers: Vec<Answer> = match catalog.provider(metric) {
+    let provider = catalog.provider(metric);
+    let answers: Vec<Answer> = match provider {
         None => return Vec::new(),
         Some(Provider::Host(name) | Provider::Definition(name)) => reading
             .reports_of(name)
@@ -184,7 +188,7 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
             })
             .collect(),
     };
-    if answers.is_empty() { vec![nobody()] } else { answers }
+    if answers.is_empty() { vec![nobody(provider)] } else { answers }
 }
 
 fn outcome(outcome: &Outcome) -> check::Outcome {
@@ -204,6 +208,7 @@ mod tests {
     fn what_we_may_not_look_at_is_not_taken_for_well() {
         let skipped = |why| outcome(&Outcome::Skipped { why, reason: String::new() });
         assert_eq!(skipped(Skip::Privilege), check::Outcome::Failed(String::new()));
+        assert_eq!(skipped(Skip::Elsewhere), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Extension), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Nothing), check::Outcome::Skipped(String::new()));
     }

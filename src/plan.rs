@@ -12,7 +12,7 @@ use crate::agent::{Agent, Ledger};
 use crate::catalog::Catalog;
 use crate::check::{Check, Limits};
 use crate::collect::host::Roots;
-use crate::config::{Config, Loaded, ServerConfig, USUAL_CHECKS};
+use crate::config::{Config, HostEnabled, Loaded, ServerConfig, USUAL_CHECKS};
 use crate::judge::{Judge, Overrides};
 use crate::server::{
     ConnectOptions, DiscoveryRoots, DsnError, Environment, Keywords, Password, cluster_name, discover,
@@ -88,13 +88,16 @@ impl Plan {
     /// Must be called within a Tokio runtime.
     pub fn start(&self, ledger: &Arc<Ledger>, previous: Option<&Judge>) -> Judge {
         let host = &self.config.host;
-        let roots = host.enabled.then(|| Roots { proc: host.proc.clone(), sys: host.sys.clone() });
-        let agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger));
+        let read = host.enabled != HostEnabled::No;
+        let roots = read.then(|| Roots { proc: host.proc.clone(), sys: host.sys.clone() });
+        let mut agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger));
         let before = previous.map(Judge::agent);
-        let agent = match before {
-            Some(before) => agent.with_host_of(before),
-            None => agent,
-        };
+        if let Some(before) = before {
+            agent = agent.with_host_of(before);
+        }
+        if host.enabled == HostEnabled::Auto {
+            agent = agent.with_host_of_servers();
+        }
         for (name, options) in self.find_servers() {
             agent.watch(&name, options, before.map(Arc::as_ref));
         }

@@ -10,6 +10,7 @@
 //! - `connect` opens a socket, with `tls`, and logs in; `wire` mends what is not UTF-8
 //! - `session` prepares the connection, asks, cancels; `rows` is the answer
 //! - `failure` says why there is none
+//! - `place` says whether the server is on this machine
 
 mod connect;
 mod discovery;
@@ -20,6 +21,7 @@ mod keywords;
 mod named;
 mod options;
 mod password;
+mod place;
 mod rows;
 mod secret;
 mod service;
@@ -35,6 +37,7 @@ pub use environment::Environment;
 pub use failure::{ConnectFailure, FailureClass, QueryFailure};
 pub use keywords::{DsnError, Keywords};
 pub use options::{ChannelBinding, ConnectOptions, Host, RootCertificate, SslMode, TargetSession, TlsOptions};
+pub use place::is_here;
 pub use rows::RowSet;
 pub use secret::{Password, Secret};
 pub use session::Session;

@@ -1,6 +1,7 @@
 //! The host's collectors: run on a thread that may block, shared by readers like those of a server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +33,11 @@ impl Host {
     /// What it reads.
     pub(super) fn roots(&self) -> &Roots {
         &self.roots
+    }
+
+    /// Where it reads processes and the network.
+    pub(super) fn proc(&self) -> &Path {
+        &self.roots.proc
     }
 
     /// Has the wanted collectors run where their results are not fresh, and waits for them until the deadline.

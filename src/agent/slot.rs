@@ -37,6 +37,8 @@ pub enum Outcome {
 pub enum Skip {
     /// There is nothing of its kind here: another role or version, no such hardware.
     Nothing,
+    /// What could be seen here is not what is meant: the facts of this host are not those of a server elsewhere.
+    Elsewhere,
     /// There may be something to see, and the server does not let us look.
     Privilege,
     /// There may be something to see, but not without an extension that is missing.

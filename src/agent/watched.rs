@@ -1,8 +1,10 @@
 //! One watched server: who wants to know sends to its lanes and waits for them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
@@ -11,7 +13,7 @@ use super::lane::{Ask, Lane};
 use super::slot::Slot;
 use super::state::{Condition, Shared};
 use crate::catalog::Catalog;
-use crate::server::ConnectOptions;
+use crate::server::{ConnectOptions, is_here};
 
 /// A server and its lanes; dropping it ends them, and a query that is under way is cancelled.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub(super) struct Watched {
     fast: UnboundedSender<Ask>,
     slow: UnboundedSender<Ask>,
     lanes: [AbortHandle; 2],
+    here: OnceCell<bool>,
 }
 
 impl Watched {
@@ -30,7 +33,7 @@ impl Watched {
         let fast_lane = tokio::spawn(Lane::fast(Arc::clone(&shared)).serve(asks));
         let (slow, asks) = unbounded_channel();
         let slow_lane = tokio::spawn(Lane::slow(Arc::clone(&shared)).serve(asks));
-        Self { shared, fast, slow, lanes: [fast_lane.abort_handle(), slow_lane.abort_handle()] }
+        Self { shared, fast, slow, lanes: [fast_lane.abort_handle(), slow_lane.abort_handle()], here: OnceCell::new() }
     }
 
     /// The lane that does not come back from what it was asked, if there is one.
@@ -38,6 +41,17 @@ impl Watched {
         let lanes = ["fast", "slow"].into_iter().zip(&self.shared.turns).zip(&self.lanes);
         let mut wedged = lanes.filter(|((_, turn), task)| turn.is_overdue(now) || task.is_finished());
         wedged.next().map(|((name, _), _)| name)
+    }
+
+    /// Finds out whether it is on this machine, once; by the deadline, or with another reader.
+    pub(super) async fn locate(&self, proc: &Path, deadline: Instant) {
+        let found = async { is_here(self.shared.server.options(), proc).await.ok_or(()) };
+        let _ = timeout_at(deadline.into(), self.here.get_or_try_init(|| found)).await;
+    }
+
+    /// Whether it is on this machine, as far as that is known.
+    pub(super) fn here(&self) -> Option<bool> {
+        self.here.get().copied()
     }
 
     /// Has the wanted collectors asked where their results are not fresh, and waits for them until the deadline.

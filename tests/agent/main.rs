@@ -38,6 +38,8 @@ mod demo;
 mod discovery;
 /// `pgvitals doctor`: its statements leave nothing missing.
 mod doctor;
+/// Servers on other hosts, of which this host's facts would not be true.
+mod elsewhere;
 /// What the sinks write, read by the parsers that users have.
 mod exposition;
 /// Every way to be refused, and passwords from everywhere.
