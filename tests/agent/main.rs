@@ -80,6 +80,8 @@ mod prometheus;
 mod reload;
 /// Counters that are reset, evicted, or of another run of their server.
 mod resets;
+/// Passwords: every one works in every form, and none is ever shown.
+mod secrets;
 /// The agent as a service: what its manager hears, and how it ends.
 mod service;
 /// A session: read-only, bounded, and what it leaves behind.

@@ -46,6 +46,13 @@ impl Program {
         Self::start_by(Command::new(BINARY), config, &[])
     }
 
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.envs(variables.iter().copied());
+        Self::start_by(command, config, &[])
+    }
+
     /// The same by a command that ends with the binary, and with more arguments.
     pub(crate) fn start_by(mut command: Command, config: &str, more: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
