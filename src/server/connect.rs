@@ -60,6 +60,8 @@ struct Encryption {
     name: String,
     /// Without TLS if the server has none.
     optional: bool,
+    /// Without asking whether it has.
+    direct: bool,
 }
 
 impl Route {
@@ -73,16 +75,18 @@ impl Route {
             Address::Tcp(address) => TcpStream::connect(address).await.map_err(dialled)?,
         };
         stream.set_nodelay(true).map_err(dialled)?;
-        let Some(Encryption { connect, name, optional }) = &self.encryption else {
+        let Some(Encryption { connect, name, optional, direct }) = &self.encryption else {
             return Ok(Wire::new(Transport::Tcp(stream)));
         };
-        let negotiated = |error: io::Error| ConnectFailure::of_io("ask for TLS", &error);
-        stream.write_all(&SSL_REQUEST).await.map_err(negotiated)?;
-        match stream.read_u8().await.map_err(negotiated)? {
-            b'S' => {}
-            b'N' if *optional => return Ok(Wire::new(Transport::Tcp(stream))),
-            b'N' => return Err(ConnectFailure::new(FailureClass::Tls, "the server does not offer TLS")),
-            _ => return Err(ConnectFailure::new(FailureClass::Other, "this is not a PostgreSQL server")),
+        if !direct {
+            let negotiated = |error: io::Error| ConnectFailure::of_io("ask for TLS", &error);
+            stream.write_all(&SSL_REQUEST).await.map_err(negotiated)?;
+            match stream.read_u8().await.map_err(negotiated)? {
+                b'S' => {}
+                b'N' if *optional => return Ok(Wire::new(Transport::Tcp(stream))),
+                b'N' => return Err(ConnectFailure::new(FailureClass::Tls, "the server does not offer TLS")),
+                _ => return Err(ConnectFailure::new(FailureClass::Other, "this is not a PostgreSQL server")),
+            }
         }
         let Ok(handshake) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connect.clone(), name);
         match handshake.connect(stream).await {
@@ -157,7 +161,8 @@ async fn with_modes(
             Host::Tcp { name, .. } => name.clone(),
             Host::Socket { .. } => String::new(),
         };
-        Ok(Route { address: address.clone(), encryption: Some(Encryption { connect, name, optional }) })
+        let encryption = Encryption { connect, name, optional, direct: options.tls.direct };
+        Ok(Route { address: address.clone(), encryption: Some(encryption) })
     };
     let joined = |first: ConnectFailure, second: ConnectFailure| ConnectFailure {
         message: format!("{}; {}", first.message, second.message),

@@ -93,12 +93,12 @@ const KEYWORDS: &[(&str, Use)] = &[
     ("sslcert", Use::Read),
     ("sslcertmode", Use::Refused(&["allow"], "a client certificate is sent when there is one and it is asked for")),
     ("sslcompression", Use::Ignored),
-    ("sslcrl", Use::Refused(&[], "revocation lists are not read; replace the root certificate instead")),
-    ("sslcrldir", Use::Refused(&[], "revocation lists are not read; replace the root certificate instead")),
+    ("sslcrl", Use::Read),
+    ("sslcrldir", Use::Refused(&[], "a folder of revocation lists is not read; put them into one file for sslcrl")),
     ("sslkey", Use::Read),
     ("sslkeylogfile", Use::Ignored),
     ("sslmode", Use::Read),
-    ("sslnegotiation", Use::Refused(&["postgres"], "TLS is negotiated in PostgreSQL's own way")),
+    ("sslnegotiation", Use::Read),
     ("sslpassword", Use::Refused(&[], "decrypt the key file and protect it by its mode")),
     ("sslrootcert", Use::Read),
     ("sslsni", Use::Ignored),
@@ -176,11 +176,11 @@ mod tests {
     fn a_keyword_we_cannot_honour_is_refused_unless_its_value_asks_for_nothing() {
         let mut keywords = Keywords::default();
         assert_eq!(keywords.set("gssencmode", "prefer"), Ok(()));
-        let refused = keywords.set("sslcrl", "/x.crl").unwrap_err();
+        let refused = keywords.set("sslcrldir", "/x").unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "connection keyword `sslcrl` is not supported: \
-             revocation lists are not read; replace the root certificate instead"
+            "connection keyword `sslcrldir` is not supported: \
+             a folder of revocation lists is not read; put them into one file for sslcrl"
         );
         let error = keywords.set("colour", "red").unwrap_err().to_string();
         assert!(error.starts_with("unknown connection keyword `colour`: expected"), "{error}");

@@ -130,8 +130,12 @@ pub struct TlsOptions {
     pub mode: SslMode,
     /// Whom we trust; the file need not exist unless the mode says that we verify.
     pub root: Option<RootCertificate>,
+    /// Certificates that are no longer trusted, if the file exists: lists in PEM form, one of each root and intermediate.
+    pub revoked: Option<PathBuf>,
     /// Our own certificate, if the file exists, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Begin with TLS and not with the question for it; needs `PostgreSQL` 17, and a mode that insists on TLS.
+    pub direct: bool,
 }
 
 /// How to reach one server and as whom. Never shows its password.
@@ -301,7 +305,22 @@ fn tls(all: &Keywords, environment: &Environment) -> Result<TlsOptions, DsnError
         }
         (_, mode) => (mode.unwrap_or(SslMode::Prefer), file("sslrootcert", "root.crt").map(RootCertificate::File)),
     };
-    Ok(TlsOptions { mode, root, identity: file("sslcert", "postgresql.crt").zip(file("sslkey", "postgresql.key")) })
+    let direct = match (all.get("sslnegotiation"), mode) {
+        (None | Some("postgres"), _) => false,
+        (Some("direct"), SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => true,
+        (Some("direct"), _) => {
+            let expected = "require, verify-ca or verify-full with sslnegotiation=direct";
+            return Err(DsnError::Value { keyword: "sslmode", expected });
+        }
+        _ => return Err(DsnError::Value { keyword: "sslnegotiation", expected: "postgres or direct" }),
+    };
+    Ok(TlsOptions {
+        mode,
+        root,
+        revoked: file("sslcrl", "root.crl"),
+        identity: file("sslcert", "postgresql.crt").zip(file("sslkey", "postgresql.key")),
+        direct,
+    })
 }
 
 /// Zero and less mean no limit of its own, as in libpq.
@@ -343,6 +362,8 @@ mod tests {
             ("hostaddr=a", "hostaddr"),
             ("sslmode=no", "sslmode"),
             ("sslrootcert=system sslmode=require", "sslmode"),
+            ("sslnegotiation=direct", "sslmode"),
+            ("sslnegotiation=now sslmode=require", "sslnegotiation"),
             ("connect_timeout=soon", "connect_timeout"),
         ] {
             assert!(matches!(options(dsn), Err(DsnError::Value { keyword: k, .. }) if k == keyword), "{dsn}");

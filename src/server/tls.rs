@@ -1,7 +1,7 @@
 //! TLS as libpq's `sslmode` understands it, spoken by rustls.
 //!
 //! Known differences from OpenSSL: certificates of X.509 version 1 cannot be verified (they are fine for
-//! `sslmode=require`), revocation lists are not read, and TLS is 1.2 or newer.
+//! `sslmode=require`), and TLS is 1.2 or newer.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,6 +22,8 @@ use x509_cert::Certificate;
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
 use x509_cert::der::oid::db::rfc5912::ID_CE_SUBJECT_ALT_NAME;
 use x509_cert::der::{Decode as _, Tag, Tagged as _};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 
 use super::options::{RootCertificate, SslMode, TlsOptions};
 
@@ -34,7 +36,7 @@ pub(super) struct TlsFailure(String);
 #[derive(Debug, Default)]
 pub struct TlsCache(Mutex<Option<Entry>>);
 
-type Stamps = [Option<(SystemTime, u64)>; 3];
+type Stamps = [Option<(SystemTime, u64)>; 4];
 
 struct Entry {
     options: TlsOptions,
@@ -71,7 +73,7 @@ fn stamps(options: &TlsOptions) -> Stamps {
         _ => None,
     };
     let (certificate, key) = options.identity.as_ref().map_or((None, None), |(c, k)| (stamp(c), stamp(k)));
-    [root, certificate, key]
+    [root, options.revoked.as_ref().and_then(stamp), certificate, key]
 }
 
 fn configure(options: &TlsOptions) -> Result<ClientConfig, TlsFailure> {
@@ -88,6 +90,10 @@ fn configure(options: &TlsOptions) -> Result<ClientConfig, TlsFailure> {
             .map_err(|error| TlsFailure(format!("client certificate and key do not serve: {error}")))?,
         None => builder.with_no_client_auth(),
     };
+    if options.direct {
+        // As the server demands, so that no other protocol's server can be taken for one of PostgreSQL.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
     // A connection lives for an hour and the next one is rare: what resumption would keep costs more than it saves.
     config.resumption = Resumption::disabled();
     Ok(config)
@@ -110,6 +116,8 @@ fn verifier(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Arc<
         return Err(TlsFailure("no root certificate can be used".to_owned()));
     }
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
+        .with_crls(revoked(options)?)
+        .enforce_revocation_expiration()
         .build()
         .map_err(|error| TlsFailure(error.to_string()))?;
     let pinned = match &options.root {
@@ -117,6 +125,17 @@ fn verifier(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Arc<
         _ => Vec::new(),
     };
     Ok(Arc::new(Verified { inner, pinned, name: options.mode == SslMode::VerifyFull }))
+}
+
+/// As in libpq there is nothing to look up where there is no such file.
+fn revoked(options: &TlsOptions) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFailure> {
+    let Some(path) = options.revoked.as_ref().filter(|path| path.exists()) else { return Ok(Vec::new()) };
+    let failure =
+        |reason: &dyn std::fmt::Display| TlsFailure(format!("revocation list in {}: {reason}", path.display()));
+    let found: Vec<_> = CertificateRevocationListDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error: rustls::pki_types::pem::Error| failure(&error))?;
+    if found.is_empty() { Err(failure(&"the file holds none in PEM form")) } else { Ok(found) }
 }
 
 fn system_roots() -> Result<Vec<CertificateDer<'static>>, TlsFailure> {
@@ -224,7 +243,7 @@ impl ServerCertVerifier for Verified {
         };
         match outcome {
             // The name is looked at last, so the chain is good here.
-            Err(error) if is_wrong_name(&error) && (!self.name || common_name_fits(end_entity, server_name)) => {}
+            Err(error) if is_wrong_name(&error) && (!self.name || is_named_for_libpq(end_entity, server_name)) => {}
             outcome => outcome?,
         }
         Ok(ServerCertVerified::assertion())
@@ -266,20 +285,34 @@ fn is_ca_as_server(error: &Error) -> bool {
         if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
-/// libpq's rule for a certificate without alternative names: its common name is the host's, a leading `*.` stands for
-/// one label. rustls, as the browsers, has given that up.
-fn common_name_fits(certificate: &CertificateDer<'_>, server_name: &ServerName<'_>) -> bool {
+/// libpq's rule, where rustls finds no name that fits: a host given as address may stand as text among the DNS names, and
+/// the common name counts unless there is an alternative name of the host's own kind. rustls, as the browsers, has given
+/// up common names.
+fn is_named_for_libpq(certificate: &CertificateDer<'_>, server_name: &ServerName<'_>) -> bool {
     let Ok(certificate) = Certificate::from_der(certificate) else { return false };
     let fields = certificate.tbs_certificate;
-    if fields.extensions.iter().flatten().any(|extension| extension.extn_id == ID_CE_SUBJECT_ALT_NAME) {
+    let is_address = matches!(server_name, ServerName::IpAddress(_));
+    let host = server_name.to_str();
+    let mut of_kind = false;
+    for extension in fields.extensions.iter().flatten().filter(|it| it.extn_id == ID_CE_SUBJECT_ALT_NAME) {
+        let Ok(SubjectAltName(names)) = SubjectAltName::from_der(extension.extn_value.as_bytes()) else { return false };
+        for name in names {
+            match name {
+                GeneralName::DnsName(name) if is_address && name.as_str() == host => return true,
+                GeneralName::DnsName(_) => of_kind |= !is_address,
+                GeneralName::IpAddress(_) => of_kind |= is_address,
+                _ => {}
+            }
+        }
+    }
+    if of_kind {
         return false;
     }
-    let host = server_name.to_str();
     let names = fields.subject.0.iter().flat_map(|part| part.0.iter()).filter(|part| part.oid == COMMON_NAME);
     names.filter(|name| matches!(name.value.tag(), Tag::Utf8String | Tag::PrintableString)).any(|name| {
         let Ok(name) = std::str::from_utf8(name.value.value()) else { return false };
         match (name.strip_prefix("*."), host.split_once('.')) {
-            (Some(_), _) if matches!(server_name, ServerName::IpAddress(_)) => false,
+            (Some(_), _) if is_address => false,
             (Some(domain), Some((label, rest))) => !label.is_empty() && domain.eq_ignore_ascii_case(rest),
             _ => name.eq_ignore_ascii_case(&host),
         }

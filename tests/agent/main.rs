@@ -14,6 +14,8 @@ mod budget;
 mod carbon;
 /// Every definition on every major, on a primary and on a standby.
 mod catalog;
+/// Certificates of servers and clients, judged as libpq judges them.
+mod certificates;
 /// `pgvitals check` as Nagios runs it.
 mod check;
 /// Every class of failure, on every face.

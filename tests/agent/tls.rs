@@ -1,67 +1,23 @@
 //! TLS, certificates and how `sslmode` is understood.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
-use pgvitals::demo::cluster::{Cluster, Settings};
+use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use pgvitals::server::{FailureClass, QueryFailure, Server};
-use tempfile::TempDir;
 
-use crate::client::{self, LIMIT, give, let_in_only, open, options, psql, reload, try_open, value};
+use crate::certificates::{Certificates, both};
+use crate::client::{self, LIMIT, let_in_only, open, options, psql, try_open, value};
+use crate::command::run;
+use crate::program::BINARY;
 use crate::sessions::{SHORT, SLEEP, assert_gone};
 
-const IN_USE: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+pub(crate) const IN_USE: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
 /// Of 5 certificates, 6 modes, 5 roots and 2 hosts.
 const REFUSED: u32 = 110;
 
-/// Certificates of one root, made by OpenSSL.
-struct Certificates(TempDir);
-
-impl Certificates {
-    fn new() -> Self {
-        let this = Self(tempfile::tempdir().unwrap());
-        this.openssl("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.crt -days 2 -subj /CN=root");
-        this.openssl("req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.crt -days 2 -subj /CN=other");
-        this
-    }
-
-    fn openssl(&self, line: &str) {
-        let out = Command::new("openssl").args(line.split(' ')).current_dir(self.0.path()).output().unwrap();
-        assert!(out.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-
-    /// A certificate that the root has signed, good for so many days and these names.
-    fn issue(&self, name: &str, days: i32, extensions: &str) {
-        fs::write(self.path("extensions"), extensions).unwrap();
-        self.openssl(&format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA root.crt -CAkey root.key -CAcreateserial -days {days} \
-             -extfile extensions -out {name}.crt"
-        ));
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Has a cluster show this certificate from now on, and check those of its clients with the root.
-    async fn install(&self, name: &str, cluster: &Cluster) {
-        for (from, to) in [
-            (format!("{name}.crt"), "server.crt"),
-            (format!("{name}.key"), "server.key"),
-            ("root.crt".to_owned(), "root.crt"),
-        ] {
-            give(cluster, to, fs::read(self.path(&from)).unwrap());
-        }
-        cluster.sql("postgres", "ALTER SYSTEM SET ssl = on").await.unwrap();
-        reload(cluster).await;
-    }
-}
-
 /// Whether TLS is used (`t` or `f`), or the class of the refusal.
-async fn outcome(server: &Cluster, dsn: &str) -> Result<String, FailureClass> {
+pub(crate) async fn outcome(server: &Cluster, dsn: &str) -> Result<String, FailureClass> {
     match try_open(server, dsn).await {
         Ok(mut session) => Ok(value(&mut session, IN_USE).await),
         Err(failure) => Err(failure.class),
@@ -153,41 +109,6 @@ async fn scram_is_bound_to_the_tls_connection() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_logs_in_with_a_key_in_any_usual_form() {
-    let certificates = Certificates::new();
-    certificates.issue("good", 2, "subjectAltName=DNS:localhost");
-    certificates.issue("monitor", 2, "basicConstraints=CA:FALSE");
-    certificates.openssl("rsa -in monitor.key -traditional -out pkcs1.key");
-    certificates.openssl("ecparam -name prime256v1 -genkey -noout -out ec.key");
-    certificates.openssl("req -new -key ec.key -out ec.csr -subj /CN=monitor");
-    certificates.openssl("x509 -req -in ec.csr -CA root.crt -CAkey root.key -days 2 -extfile extensions -out ec.crt");
-    let settings = Settings {
-        conf: vec!["ssl_ca_file = 'root.crt'".to_owned()],
-        hba: vec!["hostssl all all 127.0.0.1/32 cert".to_owned()],
-        tcp: true,
-        ..Settings::default()
-    };
-    let server = client::start_with(settings).await;
-    certificates.install("good", &server).await;
-    server.sql("postgres", "CREATE ROLE monitor LOGIN").await.unwrap();
-    let dsn = |certificate: &str, key: &str| {
-        let (certificate, key) = (certificates.path(certificate), certificates.path(key));
-        format!(
-            "host=127.0.0.1 port={} user=monitor sslmode=require sslcert={} sslkey={}",
-            server.port(),
-            certificate.display(),
-            key.display()
-        )
-    };
-    for (certificate, key) in [("monitor.crt", "monitor.key"), ("monitor.crt", "pkcs1.key"), ("ec.crt", "ec.key")] {
-        assert_eq!(outcome(&server, &dsn(certificate, key)).await.as_deref(), Ok("t"), "{key}");
-    }
-    assert_eq!(outcome(&server, &dsn("none.crt", "monitor.key")).await, Err(FailureClass::Authentication));
-    assert_eq!(outcome(&server, &dsn("monitor.crt", "none.key")).await, Err(FailureClass::Tls));
-    assert_eq!(outcome(&server, &dsn("monitor.crt", "ec.key")).await, Err(FailureClass::Tls));
-}
-
-#[tokio::test]
 async fn a_new_root_certificate_is_read_without_a_restart() {
     let certificates = Certificates::new();
     certificates.issue("good", 2, "subjectAltName=DNS:localhost");
@@ -205,5 +126,97 @@ async fn a_new_root_certificate_is_read_without_a_restart() {
         fs::write(&root, text).unwrap();
         let opened = watched.open(LIMIT).await;
         assert_eq!(opened.is_ok(), expected, "{installed}: {opened:?}");
+    }
+}
+
+#[tokio::test]
+async fn channel_binding_is_kept_as_with_libpq() {
+    let certificates = Certificates::new();
+    certificates.issue("good", 2, "subjectAltName=DNS:localhost");
+    certificates.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp384r1 -sha384 -nodes -keyout p384.key -out p384.crt -days 2 -subj /CN=localhost");
+    certificates.openssl(
+        "req -x509 -newkey rsa:2048 -sha512 -nodes -keyout sha512.key -out sha512.crt -days 2 -subj /CN=localhost",
+    );
+    let server = client::start(&[]).await;
+    let hba = [
+        "host all scram 127.0.0.1/32 scram-sha-256",
+        "host all md5 127.0.0.1/32 md5",
+        "host all plain 127.0.0.1/32 password",
+        "host all trusted 127.0.0.1/32 trust",
+    ];
+    let_in_only(&server, &hba).await;
+    let roles = "SET password_encryption = 'scram-sha-256'; SET scram_iterations = 2; \
+                 CREATE ROLE scram LOGIN PASSWORD 'secret'; CREATE ROLE plain LOGIN PASSWORD 'secret'; \
+                 CREATE ROLE trusted LOGIN; SET password_encryption = md5; CREATE ROLE md5 LOGIN PASSWORD 'secret'";
+    server.sql("postgres", roles).await.unwrap();
+    for certificate in ["good", "p384", "sha512"] {
+        certificates.install(certificate, &server).await;
+        for user in ["scram", "md5", "plain", "trusted"] {
+            for binding in ["disable", "prefer", "require"] {
+                for mode in ["disable", "require"] {
+                    let dsn = format!(
+                        "host=127.0.0.1 port={} user={user} password=secret channel_binding={binding} sslmode={mode}",
+                        server.port()
+                    );
+                    let bound = user == "scram" && mode == "require";
+                    let accepted = both(&server, &dsn).await.is_ok();
+                    assert_eq!(accepted, bound || binding != "require", "{certificate} {dsn}");
+                }
+            }
+            if user != "scram" && certificate != "good" {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_can_begin_without_asking_from_17_on() {
+    let certificates = Certificates::new();
+    certificates.issue("good", 2, "subjectAltName=DNS:localhost");
+    let root = certificates.path("root.crt").display().to_string();
+    for (major, expected) in [(16, Err(FailureClass::Tls)), (17, Ok("t")), (18, Ok("t"))] {
+        let settings = Settings { tcp: true, ..Settings::default() };
+        let server = Cluster::start(&Binaries::major(major).unwrap(), settings).await.unwrap();
+        certificates.install("good", &server).await;
+        let dsn = format!(
+            "host=localhost port={} user=postgres sslmode=verify-full sslrootcert={root} sslnegotiation=direct",
+            server.port()
+        );
+        assert_eq!(outcome(&server, &dsn).await.as_deref(), expected.as_ref().map(|used| *used), "{major}");
+    }
+}
+
+#[tokio::test]
+async fn the_system_s_certificates_are_found_and_nothing_weaker_goes_with_them() {
+    let certificates = Certificates::new();
+    certificates.issue("good", 2, "subjectAltName=DNS:localhost");
+    let server = client::start(&[]).await;
+    certificates.install("good", &server).await;
+    let dsn = format!("host=localhost port={} user=postgres sslrootcert=system", server.port());
+    for (file, up) in [("root.crt", true), ("other.crt", false)] {
+        // Where OpenSSL and those who follow it look before they ask the distribution.
+        let mut command = tokio::process::Command::new(BINARY);
+        command.args(["once", "roles", "--dsn", &dsn]).env("SSL_CERT_FILE", certificates.path(file));
+        let ended = run(command).await;
+        let said = format!("pg_up{{server=\"localhost:{}\"}} {}", server.port(), u8::from(up));
+        assert!(ended.stdout.contains(&said), "{file}: {}{}", ended.stdout, ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn what_libpq_ignores_is_ignored_and_what_we_cannot_do_is_refused() {
+    let certificates = Certificates::new();
+    certificates.issue("good", 2, "subjectAltName=DNS:localhost");
+    let server = client::start(&[]).await;
+    certificates.install("good", &server).await;
+    let dsn = format!("host=localhost port={} user=postgres sslmode=require", server.port());
+    for ignored in ["sslcompression=1", "sslsni=0", "keepalives=0", "ssl_min_protocol_version=TLSv1.2"] {
+        assert_eq!(both(&server, &format!("{dsn} {ignored}")).await.as_deref(), Ok("t"), "{ignored}");
+    }
+    for refused in ["sslcrldir=/etc", "sslpassword=canary", "sslcertmode=require", "ssl_max_protocol_version=TLSv1.2"] {
+        let environment = pgvitals::server::Environment::new(|_| None);
+        let error = pgvitals::server::ConnectOptions::parse(&format!("{dsn} {refused}"), &environment).unwrap_err();
+        assert!(error.to_string().contains("is not supported: ") && !error.to_string().contains("canary"), "{error}");
     }
 }
