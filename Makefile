@@ -5,12 +5,13 @@ CARGO ?= cargo
 # A line that stands out between the output of the steps.
 step = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test lint golden bench install
+.PHONY: help demo test lint audit golden bench install
 
 help:
 	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
 	@echo 'make test      install what the tests need (Debian 12), then lint and test'
 	@echo 'make lint      formatting, clippy, documentation'
+	@echo 'make audit     licences, sources and known weaknesses of what is built in; needs github.com'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
 	@echo 'make bench     measure pgvitals beside postgres_exporter and check_postgres'
 	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
@@ -37,6 +38,11 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(step) 'Documentation'
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+audit:
+	$(step) 'Dependencies'
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check
 
 golden:
 	$(step) 'What the tests need'

@@ -304,6 +304,7 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::mutation::mutated;
 
     fn parse(text: &str) -> Result<Config, String> {
         let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned() });
@@ -351,17 +352,31 @@ mod tests {
         assert!(!format!("{loaded:?} {loaded:#?}").contains("canary"), "{loaded:?}");
     }
 
+    fn opened_example() -> String {
+        let is_key = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_setting =
+            |text: &&str| text.starts_with('[') || text.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+        let open = |line| str::strip_prefix(line, "# ").filter(is_setting).unwrap_or(line);
+        include_str!("../docs/pgvitals.toml").lines().map(open).collect::<Vec<_>>().join("\n")
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_change_of_the_file_makes_the_reader_panic(text in mutated(opened_example())) {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let lines = text.matches('\n').count() + 1;
+            if let Err(SourceError::Mistake { line, .. }) = Loaded::parse(Source { file: "x".into(), text }) {
+                proptest::prop_assert!((1..=lines).contains(&line));
+            }
+        }
+    }
+
     #[test]
     fn the_example_file_is_valid_as_it_is_and_with_all_that_is_commented_out() {
         let example = include_str!("../docs/pgvitals.toml");
         let as_it_is = parse(example).unwrap();
         assert_eq!(format!("{as_it_is:?}"), format!("{:?}", Config::default()));
-        let is_key = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        let is_setting =
-            |text: &&str| text.starts_with('[') || text.split_once(" = ").is_some_and(|(key, _)| is_key(key));
-        let open = |line| str::strip_prefix(line, "# ").filter(is_setting).unwrap_or(line);
-        let opened = example.lines().map(open).collect::<Vec<_>>().join("\n");
-        let config = parse(&opened).unwrap();
+        let config = parse(&opened_example()).unwrap();
         assert!(config.checks.is_some() && config.graphite.is_some() && config.discovery.user.is_some());
         assert_eq!((config.server.len(), config.check.len()), (1, 2));
         assert!(config.server.iter().all(|server| server.password_command.is_some()));

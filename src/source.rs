@@ -1,5 +1,8 @@
 //! A file that a user wrote, and how its mistakes are told: file, line, what was expected.
 
+#[cfg(test)]
+pub(crate) mod mutation;
+
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};

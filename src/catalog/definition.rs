@@ -337,7 +337,10 @@ fn placeholders(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::mutation::mutated;
 
+    /// With every kind of table that a definition has.
+    const EVERYTHING: &str = include_str!("../../checks/replication.toml");
     const GOOD: &str = r#"
 help = "Checkpoints"
 labels = ["who"]
@@ -363,6 +366,17 @@ help = "Checkpoints by time"
         let mistake = Definition::parse("checkpoints", &text).expect_err("a mistake");
         let before = text.get(..mistake.at.start).unwrap();
         (before.lines().count() + usize::from(before.ends_with('\n')), mistake.reason)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_change_of_a_definition_makes_the_reader_panic(text in mutated(EVERYTHING)) {
+            let text = String::from_utf8_lossy(&text);
+            if let Err(mistake) = Definition::parse("replication", &text) {
+                proptest::prop_assert!(mistake.at.start <= text.len());
+                proptest::prop_assert!(!mistake.reason.is_empty());
+            }
+        }
     }
 
     #[test]

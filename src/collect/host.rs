@@ -77,7 +77,13 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
+    use proptest::test_runner::{Config as ProptestConfig, TestRunner};
+
     use super::*;
+    use crate::source::mutation::mutated;
+
+    /// How often each file of a host is changed, and large ones twice as often.
+    const ROUNDS: u32 = 8;
 
     fn fixtures() -> Vec<(String, Roots)> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host");
@@ -155,6 +161,65 @@ mod tests {
                 for collector in COLLECTORS.iter().filter(|collector| file.contains(file_of(collector.name))) {
                     let _ = (collector.collect)(&roots);
                 }
+            }
+        }
+    }
+
+    /// Every file that the collectors read on a host with everything: the one with LACP has bonds, the other all else.
+    fn files(fixture: &str) -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host").join(fixture);
+        let mut found = Vec::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => found.push(path.strip_prefix(&root).unwrap().to_owned()),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn whatever_stands_in_a_file_of_the_kernel_is_at_worst_an_error() {
+        for fixture in ["bookworm", "bond-802.3ad"] {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host").join(fixture);
+            let folder = tempfile::tempdir().unwrap();
+            let files = files(fixture);
+            for file in &files {
+                let copy = folder.path().join(file);
+                fs::create_dir_all(copy.parent().unwrap()).unwrap();
+                fs::copy(root.join(file), copy).unwrap();
+            }
+            let roots = Roots { proc: folder.path().join("proc"), sys: folder.path().join("sys") };
+            let run = || {
+                for collector in COLLECTORS {
+                    for family in (collector.collect)(&roots).into_iter().flatten() {
+                        let name = &family.metric().name;
+                        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{name}");
+                        assert!(family.samples().all(|sample| sample.value.is_finite()), "{name}");
+                    }
+                }
+            };
+            for file in &files {
+                let (path, original) = (folder.path().join(file), fs::read(root.join(file)).unwrap());
+                let rounds = ROUNDS * (1 + u32::from(original.len() > 500));
+                let config = ProptestConfig { cases: rounds, failure_persistence: None, ..ProptestConfig::default() };
+                let mut runner = TestRunner::new(config);
+                let outcome = runner.run(&mutated(original.clone()), |bytes| {
+                    fs::write(&path, bytes).unwrap();
+                    run();
+                    Ok(())
+                });
+                assert_eq!(outcome, Ok(()), "{fixture}/{}", file.display());
+                fs::remove_file(&path).unwrap();
+                run();
+                fs::create_dir(&path).unwrap();
+                run();
+                fs::remove_dir(&path).unwrap();
+                fs::write(&path, original).unwrap();
             }
         }
     }

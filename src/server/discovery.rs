@@ -233,6 +233,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::source::mutation::mutated;
 
     fn write(path: &Path, text: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -365,6 +366,36 @@ mod tests {
         let words = ["postgres", "-D", &root.path().display().to_string()].join("\0");
         write(&roots.proc.join("1/cmdline"), &words);
         assert!(names(&roots).is_empty());
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(32))]
+        #[test]
+        fn whatever_is_found_no_search_ends_badly(
+            conf in mutated("port = 5433 # x\nunix_socket_directories = '/run/a, \"/b\"'\ninclude_dir = 'conf.d'\ndata_directory='/d'\n"),
+            sockets in mutated("Num\n0000: 00000002 00000000 00010000 0001 01 1234 /tmp/.s.PGSQL.5440\n0: 2 0 0 1 01 1 @x\n"),
+            line in mutated("postgres\0-D\0/data\0-c\0port=5450\0--data-directory=/x\0"),
+            pid in mutated("15\n/d\n1700000000\n5451\n/tmp\nlocalhost\n"),
+        ) {
+            let root = tempfile::tempdir().unwrap();
+            let roots = DiscoveryRoots { etc_postgresql: root.path().join("etc"), proc: root.path().join("proc") };
+            let data = root.path().join("data");
+            let postmaster = ["postgres", "-D", &data.display().to_string()].join("\0").into_bytes();
+            for (path, bytes) in [
+                (roots.etc_postgresql.join("15/main/postgresql.conf"), conf),
+                (roots.proc.join("net/unix"), sockets),
+                (roots.proc.join("10/cmdline"), line),
+                (roots.proc.join("11/cmdline"), postmaster),
+                (data.join("postmaster.pid"), pid),
+            ] {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
+            for found in discover(&roots) {
+                proptest::prop_assert!(!found.name.is_empty() && !found.host.is_empty());
+                let _ = found.options(&Environment::new(|_| None));
+            }
+        }
     }
 
     #[test]

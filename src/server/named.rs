@@ -90,6 +90,27 @@ mod tests {
         assert!(matches!(options.password(), Some(Password::Given(secret)) if secret.reveal() == "p@:/ %"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_environment_makes_us_panic(values in proptest::collection::vec("(postgresql://)?[a-z0-9:/@=,'%?&. \\\\-]{0,20}", 12)) {
+            const NAMES: [&str; 12] = [
+                "DATA_SOURCE_NAME", "DATA_SOURCE_URI", "DATA_SOURCE_USER", "DATA_SOURCE_PASS", "PGHOST", "PGHOSTADDR",
+                "PGPORT", "PGUSER", "PGSSLMODE", "PGSSLROOTCERT", "PGCONNECT_TIMEOUT", "PGTARGETSESSIONATTRS",
+            ];
+            // Each text in the place of each, as far as the one before it names no server.
+            for first in 0..NAMES.len() {
+                let values = values.clone();
+                let value = move |name: &str| {
+                    let at = NAMES.iter().position(|known| *known == name).filter(|at| *at >= first)?;
+                    values.get(at).cloned()
+                };
+                if let Ok(servers) = Environment::new(value).servers() {
+                    proptest::prop_assert!(servers.iter().all(|server| !server.hosts().is_empty()));
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_connection_string_wins_over_variables() {
         let environment = environment(&[("PGHOST", "h"), ("PGPORT", "7"), ("PGUSER", "u"), ("PGDATABASE", "d")]);

@@ -198,6 +198,20 @@ mod tests {
         assert_eq!(password_of(&options).await.unwrap(), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_the_reader_panic(line in "[a-z:*\\\\#\\PC]{0,40}") {
+            let _ = match_line(&line, ["h", "5432", "db", "u"]);
+        }
+
+        #[test]
+        fn any_password_survives_a_password_file(password in "[^\\n\\r]{0,30}") {
+            let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+            let found = match_line(&format!("h:*:*:u:{escaped}"), ["h", "5432", "db", "u"]);
+            proptest::prop_assert_eq!(found.map(|secret| secret.0), Some(password));
+        }
+    }
+
     #[tokio::test]
     async fn files_and_commands_are_asked_anew_each_time() {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -106,6 +106,13 @@ mod tests {
         assert!(name("service=d").unwrap_err().to_string().starts_with("service `d`: no such section in "));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(lines in proptest::collection::vec("(\\[a\\]|\\[.{0,5}|(host|password|port)? ?=? ?\\PC{0,10})", 0..8)) {
+            let _ = section(&lines.join("\n"), "a");
+        }
+    }
+
     #[test]
     fn a_mistake_in_a_service_file_is_reported_with_its_line() {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -220,7 +220,7 @@ fn churn(report: &str) -> impl Iterator<Item = (&str, Churn, f64)> {
             "Partner Churned Count" => Churn::Partner,
             _ => return None,
         };
-        Some((slave?, end, value.trim().parse().ok()?))
+        Some((slave?, end, file::number_of(value.trim())?))
     })
 }
 

@@ -32,7 +32,12 @@ pub(super) fn word(path: &Path) -> Option<String> {
 
 /// The number in a file of one value.
 pub(super) fn number(path: &Path) -> Option<f64> {
-    word(path)?.parse().ok()
+    number_of(&word(path)?)
+}
+
+/// A number as the kernel writes it: Rust would read `nan` and `inf` too.
+pub(super) fn number_of(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
 /// The error for a file whose form we do not know.

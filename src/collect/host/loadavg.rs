@@ -24,9 +24,8 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
 
 /// Not procfs' `LoadAverage`: that one is `f32`, and 0.43 would be shown as 0.4300000071525574.
 fn parse(text: &str) -> Option<[f64; 3]> {
-    let mut fields = text.split_ascii_whitespace().map(str::parse);
-    let mut next = || fields.next()?.ok();
-    Some([next()?, next()?, next()?])
+    let mut fields = text.split_ascii_whitespace().map(file::number_of);
+    Some([fields.next()??, fields.next()??, fields.next()??])
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ fn parse(text: &str) -> Vec<Family> {
     let family = |line: &str| {
         let (field, rest) = line.split_once(':')?;
         let mut words = rest.split_ascii_whitespace();
-        let value: f64 = words.next()?.parse().ok()?;
+        let value = file::number_of(words.next()?)?;
         let name = name_of(field);
         let help = format!("Field {field} of /proc/meminfo");
         // Huge pages are counted, not measured, and so have no unit.

@@ -41,7 +41,7 @@ fn parse(text: &str) -> Vec<Family> {
         let mut words = line.split_ascii_whitespace();
         let (first, number) = (words.next()?, words.next()?);
         let (_, name, kind, help) = LINES.iter().find(|(word, ..)| *word == first)?;
-        Some(Family::single(*kind, name, help, number.parse().ok()?))
+        Some(Family::single(*kind, name, help, file::number_of(number)?))
     };
     text.lines().filter_map(family).collect()
 }

@@ -21,15 +21,16 @@ fn parse(text: &str) -> Vec<Family> {
     let family = |line: &str| {
         let (field, value) = line.split_once(' ').filter(|(field, _)| is_wanted(field))?;
         let help = format!("Field {field} of /proc/vmstat");
-        Some(Family::single(Kind::Unknown, &format!("node_vmstat_{field}"), &help, value.trim().parse().ok()?))
+        Some(Family::single(Kind::Unknown, &format!("node_vmstat_{field}"), &help, file::number_of(value.trim())?))
     };
     text.lines().filter_map(family).collect()
 }
 
 /// `node_exporter`'s default choice: `^(oom_kill|pgpg|pswp|pg.*fault).*`.
 fn is_wanted(field: &str) -> bool {
-    ["oom_kill", "pgpg", "pswp"].iter().any(|start| field.starts_with(start))
-        || field.strip_prefix("pg").is_some_and(|rest| rest.contains("fault"))
+    let is_chosen = ["oom_kill", "pgpg", "pswp"].iter().any(|start| field.starts_with(start))
+        || field.strip_prefix("pg").is_some_and(|rest| rest.contains("fault"));
+    is_chosen && field.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]
