@@ -56,6 +56,8 @@ mod graphite;
 mod hang;
 /// Names that hurt, on every face.
 mod hostile;
+/// What listens at a server's address may be anything.
+mod impostor;
 /// Servers that stop, start, hang and fail over below a running agent.
 mod lifecycle;
 /// A link that can be cut.
