@@ -85,6 +85,15 @@ impl Expression {
         first
     }
 
+    /// Whether it takes only samples with one certain value of this label, so that the label tells no results apart.
+    pub fn fixes(&self, label: &str) -> bool {
+        let mut fixes = false;
+        self.root.visit(&mut |selector, _| {
+            fixes |= selector.filters.iter().any(|filter| filter.equal && filter.label == label);
+        });
+        fixes
+    }
+
     /// The counters whose past it needs, with the longest window of each: what a [`History`](super::History) must keep.
     pub fn windows(&self) -> Vec<(&str, Duration)> {
         let mut windows = Vec::new();

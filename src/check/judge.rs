@@ -311,7 +311,7 @@ fn perfdata(check: &Check, found: &[Found], has_several_servers: bool) -> Vec<Pe
                 name if names_labels => {
                     rule.labels().any(|(own, is_optional)| own == name && !(is_optional && value.is_empty()))
                 }
-                _ => true,
+                name => !rule.expression().fixes(name),
             };
             if tells_apart {
                 label.push(' ');

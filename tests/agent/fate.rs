@@ -7,7 +7,7 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 
 use crate::budget::memory;
-use crate::link::{Link, Passing};
+use crate::link::{Link, Way};
 use crate::pair;
 use crate::program::{Facts, Program, get, label, watching};
 
@@ -140,8 +140,8 @@ async fn a_reader_gets_what_there_is_when_his_time_is_up_and_all_of_it_when_he_h
 async fn waiting_for_a_connection_is_not_counted_as_a_collector_s_time() {
     let server = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
     pair::prepare(&server).await;
-    let link = Link::to(&server).await;
-    link.pass(Passing::Nothing);
+    let link = Link::to(&server);
+    link.set(Way::Silent);
     let agent = Program::start(&link.watching(&server));
     let reading = tokio::task::spawn_blocking({
         let address = agent.address();
@@ -149,7 +149,7 @@ async fn waiting_for_a_connection_is_not_counted_as_a_collector_s_time() {
     });
     // Less than the two seconds after which the server counts as down.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    link.pass(Passing::All);
+    link.set(Way::Open);
     let facts = reading.await.unwrap();
     assert_eq!(facts.of(&server, "pg_up"), Some(1.0), "{}", agent.log());
     let durations = facts.values("pgvitals_collector_duration_seconds", &[&label(&server)]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 
 use crate::lifecycle::Sessions;
-use crate::link::{Link, Passing};
+use crate::link::{Link, Way};
 use crate::pair::{self, ROLE, until_true};
 use crate::program::{Facts, Program, label, watching};
 
@@ -87,15 +87,15 @@ async fn nothing_is_left_of_a_server_that_stood_still() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_of_a_network_that_swallowed_everything() {
     let server = start().await;
-    let link = Link::to(&server).await;
+    let link = Link::to(&server);
     let agent = Program::start(&link.watching(&server));
     let sessions = Sessions::count(&server).await;
     agent.facts();
     let before = held(&agent.facts());
     for _ in 0..ROUNDS {
-        link.pass(Passing::Nothing);
+        link.set(Way::Silent);
         read_hanging(&agent, &server);
-        link.pass(Passing::All);
+        link.set(Way::Open);
         read_again(&agent, &server).await;
         assert_nothing_left(&agent, &server, before).await;
     }
@@ -105,14 +105,14 @@ async fn nothing_is_left_of_a_network_that_swallowed_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_no_new_connections_is_read_over_the_one_there_is() {
     let server = start().await;
-    let link = Link::to(&server).await;
+    let link = Link::to(&server);
     let agent = Program::start(&link.watching(&server));
     let sessions = Sessions::count(&server).await;
     let before = held(&{
         agent.facts();
         agent.facts()
     });
-    link.pass(Passing::Established);
+    link.set(Way::Established);
     for _ in 0..3 {
         let facts = agent.facts();
         assert!(is_up(&facts, &server) && facts.names_of(&server).len() > 100);
@@ -123,7 +123,7 @@ async fn a_server_that_takes_no_new_connections_is_read_over_the_one_there_is() 
         .await
         .unwrap();
     read_hanging(&agent, &server);
-    link.pass(Passing::All);
+    link.set(Way::Open);
     read_again(&agent, &server).await;
     assert_nothing_left(&agent, &server, before).await;
     assert!(sessions.most() <= 2, "{} sessions", sessions.most());

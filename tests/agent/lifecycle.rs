@@ -246,7 +246,7 @@ async fn a_cut_link_is_not_read_as_no_lag() {
         let first = lag(&cut);
         assert!(first > 0.0);
         agent.facts_until("the lag grows", |facts| lag(facts) > first + 1.0);
-        let verdict = agent.get("/check/replication-lag");
+        let verdict = agent.get("/check/standby?c=1s");
         assert_eq!(verdict.header("pgvitals-exit-code"), Some("2"), "{}", verdict.body);
 
         primary.start_again().await.unwrap();

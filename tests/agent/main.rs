@@ -60,7 +60,7 @@ mod hostile;
 mod impostor;
 /// Servers that stop, start, hang and fail over below a running agent.
 mod lifecycle;
-/// A link that can be cut.
+/// A link between two servers that can be cut.
 mod link;
 /// One test on every major, a few at a time.
 mod majors;
@@ -92,6 +92,8 @@ mod service;
 mod sessions;
 /// What the server's log says of us: that we connected, and nothing else.
 mod silence;
+/// What a standby says of itself.
+mod standby;
 /// Texts of statements, for those who ask for them.
 mod texts;
 /// TLS, certificates and how `sslmode` is understood.

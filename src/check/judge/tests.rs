@@ -199,6 +199,19 @@ fn the_summary_names_the_worst_and_counts_the_rest() {
 }
 
 #[test]
+fn a_label_that_the_rule_asks_for_is_not_part_of_a_name() {
+    let rule = r#"
+        [[rule]]
+        name = "cut"
+        value = 'state{state="cut"} * age'
+        warning = "60"
+        summary = "cut off for {value}"
+    "#;
+    let verdict = verdict(rule, "state{state=\"cut\"} 1\nage 70", "* - ran");
+    assert_eq!(verdict.perfdata[0].label, "cut");
+}
+
+#[test]
 fn a_wider_warning_leaves_the_critical_limit_as_it_is() {
     let snapshot = snapshot(SystemTime::now(), "limit 100\nused 93\n");
     let facts = Facts { snapshot: &snapshot, history: None };

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Instant;
@@ -20,18 +21,25 @@ pub struct Standby {
     pub slot: Option<String>,
     /// Lines for postgresql.conf, after those of its server.
     pub conf: Vec<String>,
+    /// Lines about recovery, such as `restore_command`; before 12 they have a file of their own.
+    pub recovery: Vec<String>,
+    /// Where it connects to in place of its server's socket: a proxy.
+    pub through: Option<SocketAddr>,
+    /// Whether it connects to its server at all. One that does not lives on what its `restore_command` brings.
+    pub streams: bool,
 }
 
 impl From<&str> for Standby {
     fn from(name: &str) -> Self {
-        Self { name: name.to_owned(), slot: None, conf: Vec::new() }
+        let name = name.to_owned();
+        Self { name, slot: None, conf: Vec::new(), recovery: Vec::new(), through: None, streams: true }
     }
 }
 
 impl Cluster {
     /// Makes a standby of this cluster, which goes on working meanwhile and may be a standby itself.
     ///
-    /// It streams when this returns. Tablespaces are not copied. A plain name will do: `cluster.standby("b")`.
+    /// It streams when this returns, if it is to stream. Tablespaces are not copied. A plain name will do: `cluster.standby("b")`.
     ///
     /// # Errors
     /// Whatever keeps it from starting or streaming, with the end of its log.
@@ -43,8 +51,8 @@ impl Cluster {
         rows(&session, guard).await?;
 
         let mut settings = self.settings.clone();
-        settings.conf.extend(standby.conf);
-        let mut copy = Self::prepare(&self.binaries, Settings { name: standby.name, port: None, ..settings })?;
+        settings.conf.extend(standby.conf.iter().cloned());
+        let mut copy = Self::prepare(&self.binaries, Settings { name: standby.name.clone(), port: None, ..settings })?;
         if let Some(slot) = &standby.slot {
             let sql = format!(
                 "SELECT pg_create_physical_replication_slot(E{slot}, true) \
@@ -55,9 +63,11 @@ impl Cluster {
         }
         let label = self.copy_data(&session, &copy).await?;
         copy.folder.write(&copy.data().join("backup_label"), &label)?;
-        copy.follow(self, standby.slot.as_deref())?;
+        copy.follow(self, &standby)?;
         copy.launch().await?;
-        copy.wait_until_it_streams(&session).await?;
+        if standby.streams {
+            copy.wait_until_it_streams(&session).await?;
+        }
         Ok(copy)
     }
 
@@ -75,17 +85,34 @@ impl Cluster {
         label.into_iter().next().flatten().ok_or_else(|| self.not_ready("the server gives no backup label"))
     }
 
+    /// Makes a stopped primary the standby of the server that took its place; it streams when this returns.
+    ///
+    /// Its log must not have gone on after the other's began to differ: stop it in order before the other is promoted,
+    /// or rewind it.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting or streaming, with the end of its log.
+    pub async fn demote(&mut self, server: &Self) -> Result<(), ClusterError> {
+        self.follow(server, &Standby::from(self.settings.name.as_str()))?;
+        self.launch().await?;
+        self.wait_until_it_streams(&server.client("postgres").await?).await
+    }
+
     /// Configures it as a standby of that server.
-    fn follow(&mut self, server: &Self, slot: Option<&str>) -> Result<(), ClusterError> {
-        let source = format!(
-            "host={} port={} user=postgres application_name={}",
-            quoted(&server.socket_dir().display().to_string()),
-            server.port,
-            quoted(self.name()),
-        );
-        let mut lines = vec![format!("primary_conninfo = {}", quoted(&source))];
-        lines.extend(slot.map(|slot| format!("primary_slot_name = {}", quoted(slot))));
+    fn follow(&mut self, server: &Self, standby: &Standby) -> Result<(), ClusterError> {
+        let (host, port) = match standby.through {
+            Some(proxy) => (proxy.ip().to_string(), proxy.port()),
+            None => (server.socket_dir().display().to_string(), server.port),
+        };
+        let source =
+            format!("host={} port={port} user=postgres application_name={}", quoted(&host), quoted(self.name()));
+        let mut lines = Vec::new();
+        if standby.streams {
+            lines.push(format!("primary_conninfo = {}", quoted(&source)));
+            lines.extend(standby.slot.iter().map(|slot| format!("primary_slot_name = {}", quoted(slot))));
+        }
         lines.push("recovery_target_timeline = 'latest'".to_owned());
+        lines.extend(standby.recovery.iter().cloned());
         let data = self.data();
         // 12 moved the lines of recovery.conf to postgresql.conf, and refuses to start where it finds that file.
         if self.binaries.major >= 12 {
