@@ -8,6 +8,7 @@ mod databases;
 mod facts;
 mod host;
 mod lane;
+mod memory;
 mod own;
 mod slot;
 mod state;
@@ -140,7 +141,7 @@ impl Agent {
 
     /// Begins to watch a server, anew if it is to be reached in another way than so far; false if it is watched already.
     /// If `previous` watches the same server with the same definitions, it is taken over with its connections and what
-    /// it knows.
+    /// it knows, except for label sets that are gone: a reload says that this was noticed.
     ///
     /// Must be called within a Tokio runtime, whose tasks serve the server's connections.
     pub fn watch(&self, name: &str, options: ConnectOptions, previous: Option<&Self>) -> bool {
@@ -153,6 +154,7 @@ impl Agent {
             let watched = previous.servers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
             (*watched.shared.server.options() == options).then_some(watched)
         });
+        known.iter().flat_map(|watched| &watched.shared.slots).for_each(|slot| slot.memory.forget());
         let name: Arc<str> = Arc::from(name);
         let watched = known.unwrap_or_else(|| Arc::new(Watched::start(Arc::clone(&name), options, &self.catalog)));
         servers.insert(name, watched);

@@ -190,7 +190,13 @@ impl Lane {
         let before = slot.latest();
         let run = match condition {
             Condition::Up(facts) => match facts.plan(definition) {
-                Ok(sql) => self.run(slot, definition, &sql, epoch).await,
+                Ok(sql) => {
+                    let mut run = self.run(slot, definition, &sql, epoch).await;
+                    if run.outcome == Outcome::Ok {
+                        slot.memory.complete(definition, facts.in_recovery, &mut run.families);
+                    }
+                    run
+                }
                 Err(obstacle) => Run::without_families(Instant::now(), epoch, facts.skipped(&obstacle)),
             },
             Condition::Down { class, reason } => {

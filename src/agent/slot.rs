@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::cost::Cost;
+use super::memory::Memory;
 use crate::collect::shown::Shown;
 use crate::metric::Family;
 
@@ -107,6 +108,7 @@ impl Run {
 /// A collector's place: what it gave last, and whether it is being asked.
 #[derive(Debug)]
 pub(super) struct Slot {
+    pub(super) memory: Memory,
     fresh_for: Duration,
     /// What its runs cost; none where that is no reason to ask less often.
     cost: Option<Mutex<Cost>>,
@@ -130,6 +132,7 @@ impl Slot {
     /// For what costs nobody else anything: a result is used again for `fresh_for`.
     pub(super) fn new(fresh_for: Duration) -> Self {
         Self {
+            memory: Memory::default(),
             fresh_for,
             cost: None,
             latest: watch::Sender::new(None),

@@ -82,6 +82,8 @@ pub struct MetricColumn {
     pub labels: Vec<String>,
     /// What becomes of two rows with the same labels.
     pub merge: Merge,
+    /// Whether labels that were seen go on with 0 when their row is gone, until a reload.
+    pub remember: bool,
 }
 
 impl MetricColumn {
@@ -286,6 +288,7 @@ fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String]) -> Result<Metric
         column: spec.column.get_ref().clone(),
         labels: spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), identifiers)?,
         merge,
+        remember: spec.remember,
     })
 }
 

@@ -56,6 +56,8 @@ pub(super) struct MetricSpec {
     pub(super) column: Spanned<String>,
     pub(super) labels: Option<Vec<Spanned<String>>>,
     pub(super) merge: Option<MergeSpec>,
+    #[serde(default)]
+    pub(super) remember: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

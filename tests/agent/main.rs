@@ -94,6 +94,8 @@ mod sessions;
 mod silence;
 /// What a standby says of itself.
 mod standby;
+/// What a primary says of its standbys and of those that are gone.
+mod standbys;
 /// Texts of statements, for those who ask for them.
 mod texts;
 /// TLS, certificates and how `sslmode` is understood.
