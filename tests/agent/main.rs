@@ -10,6 +10,8 @@
 
 /// What many readers cost.
 mod budget;
+/// Who waits for whom.
+mod blocking;
 /// A carbon-cache, which Graphite's points go to.
 mod carbon;
 /// Every definition on every major, on a primary and on a standby.
