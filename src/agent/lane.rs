@@ -206,13 +206,17 @@ impl Lane {
                 Run::without_families(Instant::now(), epoch, Outcome::server_down("unknown", "not probed yet"))
             }
         };
-        log_outcome(shared.server.name(), &definition.name, before.as_deref().map(|run| &run.outcome), &run.outcome);
+        let outcome = run.outcome.clone();
         let lost = self.session.is_none() && !self.slow && matches!(run.outcome, Outcome::Failed { .. });
         slot.publish(run);
         if lost && matches!(shared.state().1, Condition::Up(_)) {
             // One lost connection may be the collector's fault or the end of the server: the collectors that wait
             // behind this one should not each find out by a time-out of their own.
             self.probe().await;
+        }
+        // That a server went down is told once, and not by the collector that met it.
+        if !matches!(shared.state().1, Condition::Down { .. }) {
+            log_outcome(shared.server.name(), &definition.name, before.as_deref().map(|run| &run.outcome), &outcome);
         }
     }
 

@@ -100,6 +100,8 @@ mod standby;
 mod standbys;
 /// Texts of statements, for those who ask for them.
 mod texts;
+/// Roles that change under load.
+mod switchover;
 /// TLS, certificates and how `sslmode` is understood.
 mod tls;
 /// Databases, slots, sessions and servers that are gone.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio_postgres::Client;
 
 use super::account::{Account, hand_over};
-use super::{Cluster, ClusterError, PATIENCE, Settings, is_true, pause, quoted, rows, tried};
+use super::{Cluster, ClusterError, PATIENCE, Settings, is_true, pause, postmaster, quoted, rows, tried};
 
 /// How a standby is made.
 #[derive(Clone, Debug)]
@@ -96,6 +96,16 @@ impl Cluster {
         self.follow(server, &Standby::from(self.settings.name.as_str()))?;
         self.launch().await?;
         self.wait_until_it_streams(&server.client("postgres").await?).await
+    }
+
+    /// Takes a stopped primary back to where its log and that of the server that took its place parted.
+    ///
+    /// # Errors
+    /// What `pg_rewind` says; not every package has it.
+    pub async fn rewind(&self, server: &Self) -> Result<(), ClusterError> {
+        let mut rewind = self.program("pg_rewind");
+        rewind.arg("-D").arg(self.data()).args(["--source-server", &server.dsn("postgres"), "--no-sync"]);
+        postmaster::run(rewind).await
     }
 
     /// Configures it as a standby of that server.
