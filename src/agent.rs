@@ -5,6 +5,7 @@
 
 mod cost;
 mod databases;
+mod door;
 mod facts;
 mod host;
 mod lane;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
-pub use own::Ledger;
+pub use own::{CONNECT_FAILURE, Ledger};
 pub use slot::{Outcome, Skip};
 pub use turn::Turn;
 

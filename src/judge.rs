@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::agent::{Agent, Outcome, Reading, Skip, Want};
+use crate::agent::{Agent, CONNECT_FAILURE, Outcome, Reading, Skip, Want};
 use crate::catalog::{Catalog, Provider};
 use crate::check::{self, Answer, Check, Facts, History, Limits, Threshold, ThresholdError, Verdict};
 
@@ -182,13 +182,22 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
             .map(|server| Answer {
                 server: Some(server.name.to_string()),
                 outcome: match &server.state {
-                    Ok(_) => check::Outcome::Ran,
+                    Ok(_) => match refusal(reading, &server.name) {
+                        Some(class) => check::Outcome::Failed(format!("{class}: new connections are not taken")),
+                        None => check::Outcome::Ran,
+                    },
                     Err((class, reason)) => check::Outcome::Failed(format!("{class}: {reason}")),
                 },
             })
             .collect(),
     };
     if answers.is_empty() { vec![nobody(provider)] } else { answers }
+}
+
+/// Why a server that answers lets nobody else in: to its users it is as good as down.
+fn refusal<'a>(reading: &'a Reading, server: &str) -> Option<&'a str> {
+    let mut samples = reading.snapshot.find(CONNECT_FAILURE)?.samples();
+    samples.find(|sample| sample.label("server") == Some(server))?.label("class")
 }
 
 fn outcome(outcome: &Outcome) -> check::Outcome {

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::databases;
 use super::facts::{Facts, LIBRARIES, Probe};
-use super::slot::{Outcome, Run, Skip, Slot};
+use super::slot::{LOCKED, Outcome, Run, Skip, Slot};
 use super::state::{Condition, Shared};
 use crate::catalog::Definition;
 use crate::collect::CollectError;
@@ -26,7 +26,7 @@ use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session}
 /// What a reader sends to a lane.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask {
-    /// Is it up, and in which role?
+    /// Is it up, and in which role? Of the slow lane: does it take new connections?
     Probe,
     /// Run the collector in this place.
     Collect(usize),
@@ -113,6 +113,7 @@ impl Lane {
             Run::without_families(Instant::now(), epoch, outcome)
         };
         match ask {
+            Ask::Probe if self.slow => self.shared.door.release(),
             Ask::Probe => {
                 let epoch = self.shared.note(Condition::Down { class: FailureClass::Other, reason: reason() });
                 self.shared.probe.publish(run(epoch));
@@ -125,6 +126,10 @@ impl Lane {
     }
 
     async fn probe(&mut self) {
+        if self.slow {
+            self.knock().await;
+            return;
+        }
         let started = Instant::now();
         let before = self.shared.state().1;
         let found = match self.ask_facts().await {
@@ -138,6 +143,16 @@ impl Lane {
         };
         let epoch = self.shared.note(found);
         self.shared.probe.publish(Run::without_families(started, epoch, outcome));
+    }
+
+    /// Opens a connection only to see that it can be done. While the slow lane needs its own, that one has shown it.
+    async fn knock(&mut self) {
+        if self.session.is_none() && self.pause().is_none() {
+            // How it went is noted there.
+            let _ = self.connect().await;
+            self.session = None;
+        }
+        self.shared.door.release();
     }
 
     async fn ask_facts(&mut self) -> Result<Facts, (FailureClass, String)> {
@@ -284,6 +299,7 @@ impl Lane {
             Ok(_) => Err(other(FailureClass::Other, "the attempt to connect ended early".to_owned())),
             Err(_) => Err(other(FailureClass::Timeout, format!("connect: no answer within {CONNECT_TIMEOUT:?}"))),
         };
+        self.shared.door.note(Instant::now(), opened.as_ref().err().map(|failure| failure.class));
         self.session = Some(opened?);
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         self.count_open();
@@ -350,6 +366,9 @@ fn outcome_of(failure: &QueryFailure) -> Outcome {
     match class_of(failure) {
         _ if matches!(failure, QueryFailure::TooLarge(_)) => {
             Outcome::Failed { class: "too_large", reason: failure.to_string() }
+        }
+        _ if matches!(failure, QueryFailure::LockTimeout) => {
+            Outcome::Failed { class: LOCKED, reason: failure.to_string() }
         }
         FailureClass::Permission => Outcome::Skipped { why: Skip::Privilege, reason: failure.to_string() },
         class => Outcome::Failed { class: class.as_str(), reason: failure.to_string() },

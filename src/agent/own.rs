@@ -11,6 +11,9 @@ use crate::metric::{Column, Family, Kind, Snapshot, Table};
 use crate::panics;
 use crate::push::PushStats;
 
+/// The family that tells that a server takes no new connections.
+pub const CONNECT_FAILURE: &str = "pgvitals_connect_failure";
+
 /// The families about one server's (or the host's) collectors, while they are being filled.
 pub(super) struct Runs {
     table: Table,
@@ -132,8 +135,20 @@ pub(super) fn connections(server: &Shared) -> Vec<Family> {
     }
     open.row(&["stuck"]);
     open.set(column, server.stuck.load(Ordering::Relaxed) as f64);
-    let opened = server.connects.load(Ordering::Relaxed) as f64;
     let mut families = open.into_families();
+    if let Some(class) = server.door.refusal() {
+        let mut refusal = Table::new(&["class"]);
+        let column = refusal.column(
+            Kind::Gauge,
+            CONNECT_FAILURE,
+            "1 with the class of failure while the latest attempt to open another connection failed, else absent; tried \
+             every 5 minutes at least while somebody reads",
+        );
+        refusal.row(&[class.as_str()]);
+        refusal.set(column, 1.0);
+        families.extend(refusal.into_families());
+    }
+    let opened = server.connects.load(Ordering::Relaxed) as f64;
     families.push(Family::single(
         Kind::Counter,
         "pgvitals_connects_total",

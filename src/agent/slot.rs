@@ -121,6 +121,8 @@ pub(super) struct Slot {
     shown: Mutex<(u64, Shown)>,
 }
 
+/// The class of failure of who would have had to wait for a lock. Waiting costs a server nothing.
+pub(super) const LOCKED: &str = "locked";
 /// A result of a slow collector is shown this much longer than it is fresh; its age is a metric.
 const SLOW_RESULT_AGE: Duration = Duration::from_secs(60);
 /// A failure is asked again after this time, however long a good result may be kept.
@@ -207,7 +209,8 @@ impl Slot {
         if matches!(run.outcome, Outcome::Failed { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(cost) = &self.cost {
+        let waited = matches!(run.outcome, Outcome::Failed { class: LOCKED, .. });
+        if let Some(cost) = self.cost.as_ref().filter(|_| !waited) {
             cost.lock().unwrap_or_else(PoisonError::into_inner).note(run.epoch, run.duration());
         }
         self.queued.store(false, Ordering::Release);

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::databases::Databases;
+use super::door::Door;
 use super::facts::{Facts, Probe};
 use super::slot::Slot;
 use super::turn::Turn;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     /// What a probe asks.
     pub(super) probing: Probe,
     pub(super) databases: Databases,
+    /// Whether new connections are taken.
+    pub(super) door: Door,
     /// Connections opened since the start, and open now by lane.
     pub(super) connects: AtomicU64,
     pub(super) open: [AtomicU64; 2],
@@ -55,6 +58,7 @@ impl Shared {
             probe: Slot::new(Duration::ZERO),
             probing: Probe::new(catalog),
             databases: Databases::default(),
+            door: Door::default(),
             connects: AtomicU64::new(0),
             open: Default::default(),
             turns: Default::default(),

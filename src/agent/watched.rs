@@ -69,6 +69,9 @@ impl Watched {
         if !matches!(condition, Condition::Up(_)) {
             return;
         }
+        if self.shared.door.claim(Instant::now()) {
+            self.send(&self.slow, Ask::Probe);
+        }
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
         let mut chosen: Vec<_> = chosen.filter(|(_, (_, definition))| wanted(&definition.name)).collect();
         // What took long stands behind what did not, so that it is late alone.

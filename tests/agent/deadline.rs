@@ -9,7 +9,8 @@ use crate::majors;
 use crate::pair::{self, ROLE};
 use crate::program::{Facts, Program, label, watching};
 
-const ENDLESS: &str = r#"
+/// A query that does not end.
+pub(crate) const ENDLESS: &str = r#"
 help = "A query that does not end"
 timeout = "1s"
 

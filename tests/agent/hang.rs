@@ -1,13 +1,15 @@
 //! Servers and networks that stop answering without saying so, and what is left when they go on.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 
+use crate::deadline::ENDLESS;
 use crate::lifecycle::Sessions;
 use crate::link::{Link, Way};
 use crate::pair::{self, ROLE, until_true};
-use crate::program::{Facts, Program, label, watching};
+use crate::program::{Facts, Program, label, until, watching};
 
 const ROUNDS: u32 = 2;
 
@@ -103,28 +105,34 @@ async fn nothing_is_left_of_a_network_that_swallowed_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_takes_no_new_connections_is_read_over_the_one_there_is() {
+async fn a_server_that_takes_no_new_connections_is_read_and_yet_not_online() {
     let server = start().await;
     let link = Link::to(&server);
-    let agent = Program::start(&link.watching(&server));
+    let checks = tempfile::tempdir().unwrap();
+    fs::write(checks.path().join("endless.toml"), ENDLESS).unwrap();
+    let agent = Program::start(&format!("checks = '{}'\n{}", checks.path().display(), link.watching(&server)));
     let sessions = Sessions::count(&server).await;
-    let before = held(&{
-        agent.facts();
-        agent.facts()
+    // What overran is asked over a connection of its own from now on.
+    let (facts, _) = agent.facts_until("it overran", |facts| {
+        facts.values("pgvitals_collector_absent", &["collector=\"endless\"", "reason=\"timeout\""]) == [1.0]
     });
+    let before = held(&facts);
     link.set(Way::Established);
-    for _ in 0..3 {
-        let facts = agent.facts();
-        assert!(is_up(&facts, &server) && facts.names_of(&server).len() > 100);
-    }
+    let (facts, _) = agent.facts_until("it is seen that no connection is taken", |facts| {
+        facts.values("pgvitals_connect_failure", &[&label(&server), "class=\"timeout\""]) == [1.0]
+    });
+    assert!(is_up(&facts, &server) && facts.names_of(&server).len() > 100);
+    let online = || agent.get("/check/online").body;
+    assert!(online().starts_with("PGVITALS ONLINE CRITICAL: timeout: new connections are not taken"), "{}", online());
+
     // The one connection ends: now nobody can tell how the server is.
-    server
-        .sql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"))
-        .await
-        .unwrap();
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'");
+    server.sql("postgres", &end).await.unwrap();
     read_hanging(&agent, &server);
     link.set(Way::Open);
     read_again(&agent, &server).await;
-    assert_nothing_left(&agent, &server, before).await;
+    until("it is online", || online().starts_with("PGVITALS ONLINE OK: primary answers"));
+    // The endless query may have a connection now.
+    assert_nothing_left(&agent, &server, before.map(|held| held + 3.0)).await;
     assert!(sessions.most() <= 2, "{} sessions", sessions.most());
 }

@@ -8,10 +8,10 @@
     reason = "a test ends where it fails"
 )]
 
-/// What many readers cost.
-mod budget;
 /// Who waits for whom.
 mod blocking;
+/// What many readers cost.
+mod budget;
 /// A carbon-cache, which Graphite's points go to.
 mod carbon;
 /// Every definition on every major, on a primary and on a standby.
@@ -98,10 +98,10 @@ mod silence;
 mod standby;
 /// What a primary says of its standbys and of those that are gone.
 mod standbys;
-/// Texts of statements, for those who ask for them.
-mod texts;
 /// Roles that change under load.
 mod switchover;
+/// Texts of statements, for those who ask for them.
+mod texts;
 /// TLS, certificates and how `sslmode` is understood.
 mod tls;
 /// Databases, slots, sessions and servers that are gone.
