@@ -1,27 +1,51 @@
 //! What a collector costs its server, and how much less often it is asked for that.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A collector may keep its server busy for one part in so many of the time.
 const SHARE: u32 = 100;
-/// What is this quick is asked as often as its definition says. Asked every 5 s it stays within the share, and it is twice
-/// what a cheap query was ever seen to take with seven busy processes for each CPU.
+/// What costs no more is asked as often as its definition says. Asked every 5 s it stays within the share, and it is twice what
+/// a cheap query was ever seen to take with seven busy processes for each CPU.
 const CHEAP: Duration = Duration::from_millis(50);
 /// Asked at least this often, whatever it costs.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How long the latest runs of a collector took, on one state of its server.
+/// What a question takes that costs the server nothing, as the latest probe took it: the way there and back, and what a
+/// busy machine adds on either side.
 #[derive(Debug, Default)]
+pub(super) struct RoundTrip(AtomicU64);
+
+impl RoundTrip {
+    pub(super) fn note(&self, took: Duration) {
+        self.0.store(took.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn latest(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// How much the latest runs of a collector cost, on one state of its server.
+#[derive(Debug)]
 pub(super) struct Cost {
+    round_trip: Arc<RoundTrip>,
     epoch: u64,
     recent: [Option<Duration>; 3],
 }
 
 impl Cost {
+    /// Nothing is known yet.
+    pub(super) fn new(round_trip: Arc<RoundTrip>) -> Self {
+        Self { round_trip, epoch: 0, recent: [None; 3] }
+    }
+
     /// Notes a run. Runs of another epoch say nothing about this one: the server may be another machine now.
     pub(super) fn note(&mut self, epoch: u64, took: Duration) {
         let [_, second, third] = if self.epoch == epoch { self.recent } else { [None; 3] };
-        *self = Self { epoch, recent: [second, third, Some(took)] };
+        self.recent = [second, third, Some(took.saturating_sub(self.round_trip.latest()))];
+        self.epoch = epoch;
     }
 
     /// The least time from the beginning of one run to the next; zero as long as one of the last three was cheap, so that
@@ -39,7 +63,7 @@ mod tests {
 
     #[test]
     fn three_costly_runs_stretch_the_interval_and_one_cheap_run_ends_that() {
-        let mut cost = Cost::default();
+        let mut cost = Cost::new(Arc::default());
         let mut after = |epoch, millis| {
             cost.note(epoch, Duration::from_millis(millis));
             cost.interval().as_secs()
@@ -49,5 +73,16 @@ mod tests {
         assert_eq!(intervals, [0, 0, 0, 0, 30, 30, 200, 3_600]);
         assert_eq!([after(1, 1), after(1, 900_000), after(2, 900_000), after(2, 900_000)], [0; 4]);
         assert_eq!([after(2, 500), after(3, 500)], [50, 0]);
+    }
+
+    #[test]
+    fn a_long_way_to_the_server_is_no_cost() {
+        let round_trip = Arc::<RoundTrip>::default();
+        let mut cost = Cost::new(Arc::clone(&round_trip));
+        round_trip.note(Duration::from_millis(200));
+        (0..3).for_each(|_| cost.note(1, Duration::from_millis(240)));
+        assert_eq!(cost.interval(), Duration::ZERO);
+        (0..3).for_each(|_| cost.note(1, Duration::from_millis(300)));
+        assert_eq!(cost.interval(), Duration::from_secs(10));
     }
 }

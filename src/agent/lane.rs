@@ -162,6 +162,7 @@ impl Lane {
         self.connect().await.map_err(|failure| (failure.class, failure.message))?;
         let shared = Arc::clone(&self.shared);
         let probe = shared.probing.sql();
+        let begun = Instant::now();
         let answer = match self.query(probe, statement_timeout, PROBE_TIMEOUT).await {
             // The server was restarted since we last asked: that is no outage if it takes a new connection.
             Err(QueryFailure::Lost { .. }) if was_open => {
@@ -172,6 +173,7 @@ impl Lane {
         };
         let failed = |failure: QueryFailure| (class_of(&failure), failure.to_string());
         let rows = answer.map_err(failed)?;
+        self.shared.round_trip.note(begun.elapsed());
         let version = self.session.as_ref().map_or(0, Session::version);
         let facts = shared.probing.read(version, &rows);
         let mut facts = facts.ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::cost::Cost;
+use super::cost::{Cost, RoundTrip};
 use super::memory::Memory;
 use crate::collect::shown::Shown;
 use crate::metric::Family;
@@ -147,8 +147,8 @@ impl Slot {
     }
 
     /// For what costs a server its time: a result is used again for `fresh_for`, or longer if the run was that costly.
-    pub(super) fn weighed(fresh_for: Duration) -> Self {
-        Self { cost: Some(Mutex::default()), ..Self::new(fresh_for) }
+    pub(super) fn weighed(fresh_for: Duration, round_trip: Arc<RoundTrip>) -> Self {
+        Self { cost: Some(Mutex::new(Cost::new(round_trip))), ..Self::new(fresh_for) }
     }
 
     /// How long a result is used again.

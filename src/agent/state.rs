@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::cost::RoundTrip;
 use super::databases::Databases;
 use super::door::Door;
 use super::facts::{Facts, Probe};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     /// What a probe asks.
     pub(super) probing: Probe,
     pub(super) databases: Databases,
+    /// How long the latest probe took.
+    pub(super) round_trip: Arc<RoundTrip>,
     /// Whether new connections are taken.
     pub(super) door: Door,
     /// Connections opened since the start, and open now by lane.
@@ -50,14 +53,17 @@ impl Shared {
     /// A server of which nothing is known yet.
     pub(super) fn new(name: Arc<str>, options: ConnectOptions, catalog: &Catalog) -> Self {
         let definitions: Vec<_> = catalog.asking().cloned().collect();
+        let round_trip = Arc::<RoundTrip>::default();
+        let slot = |definition: &Arc<Definition>| Slot::weighed(definition.fresh_for, Arc::clone(&round_trip));
         Self {
             server: Server::new(&*name, options),
             name,
-            slots: definitions.iter().map(|definition| Slot::weighed(definition.fresh_for)).collect(),
+            slots: definitions.iter().map(slot).collect(),
             definitions,
             probe: Slot::new(Duration::ZERO),
             probing: Probe::new(catalog),
             databases: Databases::default(),
+            round_trip,
             door: Door::default(),
             connects: AtomicU64::new(0),
             open: Default::default(),
