@@ -83,6 +83,9 @@ struct ServeArgs {
     /// Address and port of the web server, :9187 for all addresses; may be repeated [default: 127.0.0.1:9187]
     #[arg(long, value_name = "ADDRESS", visible_alias = "web.listen-address")]
     listen: Vec<String>,
+    /// Web configuration file of Prometheus' exporters: TLS, passwords
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

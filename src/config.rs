@@ -29,6 +29,8 @@ pub struct Config {
     /// Addresses and ports of the web server; one may stand without a list.
     #[serde(deserialize_with = "one_or_more")]
     pub listen: Vec<String>,
+    /// Who may read the web server, and over which TLS.
+    pub web: WebSection,
     /// The folder with definitions that replace built-in ones or stand beside them.
     pub checks: Option<PathBuf>,
     /// The servers to watch; without any, the environment or discovery decides.
@@ -43,6 +45,14 @@ pub struct Config {
     pub history: History,
     /// Other thresholds for checks, by name.
     pub check: BTreeMap<String, Thresholds>,
+}
+
+/// Who may read the web server, and over which TLS.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebSection {
+    /// A web configuration file of exporter-toolkit; without it everybody may read, without TLS.
+    pub config_file: Option<PathBuf>,
 }
 
 /// A server to watch.
@@ -169,6 +179,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![USUAL_ADDRESS.to_owned()],
+            web: WebSection::default(),
             checks: None,
             server: Vec::new(),
             discovery: Discovery::default(),
@@ -377,6 +388,7 @@ mod tests {
         let as_it_is = parse(example).unwrap();
         assert_eq!(format!("{as_it_is:?}"), format!("{:?}", Config::default()));
         let config = parse(&opened_example()).unwrap();
+        assert!(config.web.config_file.is_some());
         assert!(config.checks.is_some() && config.graphite.is_some() && config.discovery.user.is_some());
         assert_eq!((config.server.len(), config.check.len()), (1, 2));
         assert!(config.server.iter().all(|server| server.password_command.is_some()));

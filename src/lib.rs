@@ -12,7 +12,7 @@
 //! - [`agent`] servers and host × collectors, asked on demand, as one reading
 //! - [`check`] rules and thresholds turn a snapshot into verdicts; [`judge`] brings them together with the agent
 //! - [`sink`] shows a snapshot or a verdict as text
-//! - [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
+//! - [`access`] who may read it over HTTP; [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
 //! - [`doctor`] says what keeps facts from us
 //! - [`cli`] the command line
 //!
@@ -21,6 +21,7 @@
 
 #![cfg_attr(test, allow(clippy::string_slice, reason = "a test ends where it fails"))]
 
+pub mod access;
 pub mod agent;
 pub mod catalog;
 pub mod check;

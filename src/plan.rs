@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use tracing::warn;
 
+use crate::access::Policy;
 use crate::agent::{Agent, Ledger};
 use crate::catalog::Catalog;
 use crate::check::{Check, Limits};
@@ -28,6 +29,8 @@ pub struct Plan {
     pub catalog: Arc<Catalog>,
     /// What is watched.
     pub servers: Servers,
+    /// Who may read the web server.
+    pub policy: Policy,
     thresholds: BTreeMap<String, Limits>,
     environment: Arc<Environment>,
 }
@@ -64,7 +67,7 @@ impl Plan {
     /// A plan from parts, with the thresholds that the definitions bring.
     pub fn new(config: Config, catalog: Arc<Catalog>, servers: Servers) -> Self {
         let environment = Arc::new(Environment::new(|_| None));
-        Self { config, catalog, servers, thresholds: BTreeMap::new(), environment }
+        Self { config, catalog, servers, policy: Policy::default(), thresholds: BTreeMap::new(), environment }
     }
 
     /// Reads the configuration and everything it names.
@@ -79,7 +82,21 @@ impl Plan {
         let catalog = Arc::new(load_catalog(loaded.config.checks.as_deref())?);
         let thresholds = thresholds(&loaded, &catalog)?;
         let servers = servers(&loaded, dsns, &environment)?;
-        Ok(Self { config: loaded.config, catalog, servers, thresholds, environment: Arc::new(environment) })
+        let environment = Arc::new(environment);
+        Ok(Self { config: loaded.config, catalog, servers, policy: Policy::default(), thresholds, environment })
+    }
+
+    /// Reads who may read the web server, from this file or the one that the configuration names. Apart from the rest,
+    /// because who runs a check may not read the web server's key.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with the file or those that it names.
+    pub fn read_policy(&mut self, file: Option<&Path>) -> Result<(), SourceError> {
+        if let Some(file) = file.or(self.config.web.config_file.as_deref()) {
+            self.policy = Policy::read(file)?;
+        }
+        Ok(())
     }
 
     /// The agent with its checks. What is the same in `previous` is taken over: servers with their connections, the host,

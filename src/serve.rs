@@ -5,9 +5,10 @@ mod notify;
 mod watchdog;
 
 use std::future::Future;
-use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,7 @@ use tracing::{error, info, warn};
 
 pub use notify::Notifier;
 
+use crate::access::{Access, Policy};
 use crate::agent::{Agent, DEADLINE, Ledger, Reading, Turn, Want};
 use crate::judge::Judge;
 use crate::panics::survive;
@@ -48,7 +50,7 @@ pub struct Reload {
 /// The web server ends by itself.
 pub async fn run(
     listeners: Vec<TcpListener>,
-    plan: Plan,
+    mut plan: Plan,
     ledger: Arc<Ledger>,
     notifier: Arc<Notifier>,
     mut reload: Reload,
@@ -57,7 +59,9 @@ pub async fn run(
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let (current, judges) = watch::channel(Arc::new(plan.start(&ledger, None)));
     let (stop, stopped) = watch::channel(());
-    let serving = web::serve(listeners, judges.clone(), async move {
+    warn_of_open_doors(&addresses, &plan.policy);
+    let access = Access::new(mem::take(&mut plan.policy), Arc::clone(&ledger));
+    let serving = web::serve(listeners, judges.clone(), Arc::clone(&access), async move {
         let mut stopped = stopped;
         let _ = stopped.changed().await;
     });
@@ -69,7 +73,7 @@ pub async fn run(
         notifier: Arc::clone(&notifier),
         judges: judges.clone(),
         rounds: Arc::clone(&rounds),
-        web: addresses.into_iter().map(watchdog::from_here).collect(),
+        web: addresses.iter().copied().map(watchdog::from_here).collect(),
     });
     let mut loading = JoinSet::new();
     tokio::pin!(shutdown);
@@ -84,8 +88,10 @@ pub async fn run(
             }
             Some(loaded) = loading.join_next() => {
                 match loaded.unwrap_or_else(|_| Err(crate::panics::REASON.to_owned())) {
-                    Ok((plan, judge)) => {
+                    Ok((mut plan, judge)) => {
                         ledger.note_reload(true);
+                        warn_of_open_doors(&addresses, &plan.policy);
+                        access.replace(mem::take(&mut plan.policy));
                         current.send_replace(Arc::new(judge));
                         graphite = graphite.follow(&plan, &judges, &ledger);
                         loops = start_loops(plan, &current.borrow(), &rounds, &notifier);
@@ -145,6 +151,18 @@ fn start_watchdog(watchdog: Watchdog) -> JoinSet<()> {
         }));
     }
     beating
+}
+
+/// Beyond loopback, facts and passwords cross a network that others may listen on.
+fn warn_of_open_doors(addresses: &[SocketAddr], policy: &Policy) {
+    let Some(address) = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) else { return };
+    let danger = match (policy.tls().is_some(), policy.knows_its_readers()) {
+        (true, true) => return,
+        (true, false) => "everybody who reaches this address may read: no password, no client certificate",
+        (false, true) => "passwords and facts cross the network in the clear: no TLS",
+        (false, false) => "everybody who reaches this address may read: no TLS, no password",
+    };
+    warn!(%address, "{danger}");
 }
 
 /// The loops that belong to one plan; dropped, they end.

@@ -1,5 +1,6 @@
 //! The web server: every face that is read over HTTP. It only reads; nothing here changes anything.
 
+mod connection;
 mod listener;
 mod page;
 mod seat;
@@ -13,13 +14,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::agent::{DEADLINE, Want};
 use crate::check::{Status, Verdict};
 use crate::judge::{Judge, JudgeError, Overrides};
@@ -40,13 +42,14 @@ const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 const SCRAPE_MARGIN: Duration = Duration::from_millis(500);
 const LEAST_DEADLINE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is ready, then lets the requests under way finish.
+/// Serves those whom `access` lets in until `shutdown` is ready, then lets the requests under way finish.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     judges: watch::Receiver<Arc<Judge>>,
+    access: Arc<Access>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let door = Door { router: router(judges), limits: Limits::default() };
+    let door = Door { router: router(judges), access, limits: Limits::default() };
     listener::serve(listeners, door, shutdown).await;
 }
 
@@ -151,10 +154,11 @@ async fn check(
     (status, headers, text).into_response()
 }
 
-async fn page(State(judge): State<Judges>) -> Html<String> {
+async fn page(State(judge): State<Judges>) -> Response {
     let judge = Arc::clone(&judge.borrow());
     let (reading, verdicts) = judge.check_all().await;
-    Html(page::write(&reading, verdicts, &graphite::host_name()))
+    let policy = [(CONTENT_SECURITY_POLICY, page::content_policy())];
+    (policy, Html(page::write(&reading, verdicts, &graphite::host_name()))).into_response()
 }
 
 #[cfg(test)]

@@ -164,6 +164,7 @@ pub struct Ledger {
     readings: AtomicU64,
     reload_failed: AtomicBool,
     reloaded: Mutex<Option<SystemTime>>,
+    web_file: Mutex<Option<bool>>,
     push: Mutex<Option<Arc<PushStats>>>,
 }
 
@@ -174,6 +175,11 @@ impl Ledger {
         if successful {
             *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(SystemTime::now());
         }
+    }
+
+    /// Notes whether the web configuration file was taken over when it was last looked at; none where there is none.
+    pub fn note_web_file(&self, successful: Option<bool>) {
+        *self.web_file.lock().unwrap_or_else(PoisonError::into_inner) = successful;
     }
 
     /// Notes whose counts of pushed points are shown; none where nothing is pushed.
@@ -224,6 +230,14 @@ impl Ledger {
                 "pgvitals_config_last_reload_success_timestamp_seconds",
                 "When the configuration in force was loaded",
                 at.as_secs_f64(),
+            ));
+        }
+        if let Some(successful) = *self.web_file.lock().unwrap_or_else(PoisonError::into_inner) {
+            families.push(Family::single(
+                Kind::Gauge,
+                "pgvitals_web_config_last_read_successful",
+                "1 unless the web configuration file became wrong; what it said before is then still in force",
+                f64::from(u8::from(successful)),
             ));
         }
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{ServeArgs, sources};
 use crate::agent::Ledger;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanError};
 use crate::serve::{Notifier, Reload};
 use crate::server::Environment;
 use crate::web;
@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     sources::start_log();
     crate::panics::watch();
-    let plan = sources::plan(&args.source)?;
+    let plan = plan(args)?;
     if let Some(warning) = sources::exposed_password(&args.source) {
         warn!("{warning}");
     }
@@ -67,18 +67,21 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Reads the configuration anew. What only a restart can change is told.
-fn loader(
-    args: &ServeArgs,
-    listen: Vec<String>,
-) -> Arc<dyn Fn() -> Result<Plan, crate::plan::PlanError> + Send + Sync> {
-    let (source, is_fixed) = (args.source.clone(), !args.listen.is_empty());
+fn loader(args: &ServeArgs, listen: Vec<String>) -> Arc<dyn Fn() -> Result<Plan, PlanError> + Send + Sync> {
+    let args = args.clone();
     Arc::new(move || {
-        let plan = Plan::load(source.config.as_deref(), &source.dsn, Environment::of_process())?;
-        if !is_fixed && plan.config.listen != listen {
+        let plan = plan(&args)?;
+        if args.listen.is_empty() && plan.config.listen != listen {
             warn!(now = ?listen, then = ?plan.config.listen, "another address to listen on needs a restart");
         }
         Ok(plan)
     })
+}
+
+fn plan(args: &ServeArgs) -> Result<Plan, PlanError> {
+    let mut plan = Plan::load(args.source.config.as_deref(), &args.source.dsn, Environment::of_process())?;
+    plan.read_policy(args.web_config_file.as_deref())?;
+    Ok(plan)
 }
 
 /// Waits until no task is left.

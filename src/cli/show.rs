@@ -57,7 +57,8 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn validate(args: &CatalogArgs) -> anyhow::Result<()> {
-    let plan = sources::plan(&SourceArgs { config: args.config.clone(), dsn: Vec::new() })?;
+    let mut plan = sources::plan(&SourceArgs { config: args.config.clone(), dsn: Vec::new() })?;
+    plan.read_policy(None)?;
     let (definitions, checks) = (plan.catalog.definitions().len(), plan.catalog.checks().len());
     let servers = match &plan.servers {
         Servers::Named(servers) => format!("{} servers", servers.len()),

@@ -103,6 +103,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::access::{Access, Policy};
     use crate::catalog::Catalog;
     use crate::config::Config;
     use crate::plan::{Plan, Servers};
@@ -142,7 +143,8 @@ mod tests {
         let (_current, judges) = watch::channel(Arc::new(plan.start(&Arc::default(), None)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let web = listener.local_addr().unwrap();
-        let serving = tokio::spawn(web::serve(vec![listener], judges.clone(), std::future::pending()));
+        let access = Access::new(Policy::default(), Arc::default());
+        let serving = tokio::spawn(web::serve(vec![listener], judges.clone(), access, std::future::pending()));
         let mut watchdog = Watchdog { notifier, judges, rounds: Arc::default(), web: vec![web] };
         watchdog.look().await.unwrap();
         assert_eq!(ear.heard(), ["WATCHDOG=1"]);

@@ -1,36 +1,21 @@
 //! From a listening socket to the routes: connections that are bounded in number and time, whatever their clients do.
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::mem;
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
+use std::{io, mem};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::header::{ALLOW, CONNECTION, HeaderValue, SERVER};
-use axum::http::{Method, Request, Response, StatusCode};
-use axum::response::IntoResponse;
-use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::seat::{Limits, Observed, Phase, Room, Seat, Taken};
+use super::connection::attend;
+use super::seat::{Limits, Room};
+use crate::access::Access;
 
-/// Bytes of a request's line and headers together; a scrape has 400. hyper answers more with 431.
-const LONGEST_HEAD: usize = 16 << 10;
-/// Header lines of a request; a browser sends 20.
-const MOST_HEADERS: usize = 64;
 /// After a failure that the next attempt would meet again at once, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What those in the middle of an answer have when the agent ends.
@@ -62,6 +47,7 @@ pub async fn bind(addresses: &[String]) -> io::Result<Vec<TcpListener>> {
 /// What all connections share.
 pub(super) struct Door {
     pub(super) router: Router,
+    pub(super) access: Arc<Access>,
     pub(super) limits: Limits,
 }
 
@@ -112,76 +98,6 @@ async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Room>, mut sto
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// Serves a connection until it ends, takes too long, loses its seat, or waits while the agent ends.
-async fn attend(stream: TcpStream, taken: Taken, door: Arc<Door>, mut stopped: watch::Receiver<()>) {
-    let seat = &taken.seat;
-    let mut talk = pin!(talk(stream, seat, &door));
-    let mut evicted = pin!(seat.evicted());
-    let mut stopping = pin!(stopped.changed());
-    let mut limit = pin!(sleep_until(seat.deadline().into()));
-    let mut ends = false;
-    poll_fn(|cx| {
-        if talk.as_mut().poll(cx).is_ready() || evicted.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        ends = ends || stopping.as_mut().poll(cx).is_ready();
-        if ends && seat.waits() {
-            return Poll::Ready(());
-        }
-        // The phase changes only while we are polled, so this is seen in time.
-        let deadline = seat.deadline().into();
-        if limit.deadline() != deadline {
-            limit.as_mut().reset(deadline);
-        }
-        limit.as_mut().poll(cx)
-    })
-    .await;
-}
-
-async fn talk(stream: TcpStream, seat: &Arc<Seat>, door: &Door) {
-    // An answer is written at once; waiting for more to send would only delay its end.
-    let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Observed { stream, seat: Arc::clone(seat) });
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(request, seat, door).await) });
-    let mut http = http1::Builder::new();
-    http.max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
-    if let Err(error) = http.serve_connection(io, service).await {
-        debug!(%error, "connection ended early");
-    }
-}
-
-async fn answer(request: Request<Incoming>, seat: &Seat, door: &Door) -> Response<Body> {
-    seat.enter(Phase::Answering);
-    let mut response = match refusal(&request) {
-        Some(refusal) => refusal,
-        None => match TowerToHyperService::new(door.router.clone()).call(request).await {
-            Ok(response) => response,
-        },
-    };
-    response.headers_mut().insert(SERVER, HeaderValue::from_static(super::SERVER_NAME));
-    seat.enter(Phase::Taking);
-    response
-}
-
-/// The answer to what no route takes: anything but reading.
-fn refusal(request: &Request<Incoming>) -> Option<Response<Body>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let text = format!("expected GET or HEAD, got {}\n", request.method());
-        let close = (CONNECTION, HeaderValue::from_static("close"));
-        return Some(
-            (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, HeaderValue::from_static("GET, HEAD")), close], text)
-                .into_response(),
-        );
-    }
-    if !request.body().is_end_stream() {
-        return Some(
-            (StatusCode::PAYLOAD_TOO_LARGE, [(CONNECTION, "close")], "expected a request without a body\n")
-                .into_response(),
-        );
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -190,10 +106,13 @@ mod tests {
     use axum::middleware::from_fn;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::sync::{Notify, oneshot};
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::access::Policy;
+    use crate::web::connection::{LONGEST_HEAD, MOST_HEADERS};
     use crate::web::contain;
 
     const SHORT: Duration = Duration::from_millis(300);
@@ -225,9 +144,13 @@ mod tests {
             .route("/panic", get(mistake))
             .layer(from_fn(contain));
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(listeners, Door { router, limits }, async {
-            let _ = stopped.await;
-        }));
+        let serving = tokio::spawn(serve(
+            listeners,
+            Door { router, access: Access::new(Policy::default(), Arc::default()), limits },
+            async {
+                let _ = stopped.await;
+            },
+        ));
         Running { address, stop, late, serving }
     }
 

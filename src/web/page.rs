@@ -2,13 +2,19 @@
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use axum::http::HeaderValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 
 use crate::agent::Reading;
 use crate::check::Verdict;
 
 /// The page: servers, checks with the worst first, and what is absent.
 pub(super) fn write(reading: &Reading, mut verdicts: Vec<Verdict>, host: &str) -> String {
-    let mut page = format!("{PAGE_HEAD}<h1>pgvitals <small>on {}</small></h1>", escape(host));
+    let mut page = format!("{PAGE_HEAD}<style>{STYLE}</style><h1>pgvitals <small>on {}</small></h1>", escape(host));
     page.push_str("<h2>Servers</h2><table><tr><th>Server<th>State<th>Version<th>Role</tr>");
     for server in &reading.servers {
         let name = escape(&server.name);
@@ -49,20 +55,33 @@ pub(super) fn write(reading: &Reading, mut verdicts: Vec<Verdict>, host: &str) -
     page
 }
 
+/// What a browser may load and run for the page: its own style, by its digest, and nothing else.
+pub(super) fn content_policy() -> HeaderValue {
+    static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+        let digest = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+        policy.parse().ok()
+    });
+    POLICY.clone().unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
 /// Of `server_version_num`, as `SHOW server_version` begins: `17.10` from 170010.
 fn version_text(number: u32) -> String {
     format!("{}.{}", number / 10_000, number % 10_000)
 }
 
 const PAGE_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>pgvitals</title>\
-<meta name=viewport content=\"width=device-width\">\
-<style>body{font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;max-width:62em;padding:0 1em;color:#222}\
+<meta name=viewport content=\"width=device-width\">";
+
+const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;max-width:62em;padding:0 1em;color:#222}\
 h1{font-size:1.5em;margin:0}h1 small{font-weight:400;color:#666}h2{font-size:1.1em;margin:1.4em 0 .3em}p{margin:.3em 0}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.28em 1em .28em 0;border-bottom:1px solid #e3e3e3;vertical-align:top}\
 th{color:#666;font-weight:400}td:not(:last-child){white-space:nowrap}td:last-child{width:100%;overflow-wrap:anywhere}\
 a{color:#0b5cad;text-decoration:none}b{font-size:.8em;padding:.15em .5em;border-radius:.3em}\
 .ok{background:#dff3e8;color:#12603d}.warning{background:#fdecc8;color:#7a4300}\
-.critical{background:#c62828;color:#fff}.unknown{background:#ece3f7;color:#5b2b8c}</style>";
+.critical{background:#c62828;color:#fff}.unknown{background:#ece3f7;color:#5b2b8c}";
 
 const PAGE_FOOT: &str = "</table><p><a href=/metrics>/metrics</a> for Prometheus · <a href=/checks>/checks</a> as JSON · \
 <a href=/healthz>/healthz</a> · <a href=/readyz>/readyz</a></p>";

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::program::{BINARY, Program, get, until};
 
-const NO_SERVERS: &str = "[discovery]\nenabled = false\n";
+/// The configuration of an agent that is only there to be read.
+pub(crate) const NO_SERVERS: &str = "[discovery]\nenabled = false\n";
 
 /// An agent with so many file descriptors.
 fn limited(descriptors: u32) -> Program {

@@ -8,6 +8,8 @@
     reason = "a test ends where it fails"
 )]
 
+/// Who may read the web server: TLS, passwords, clients' certificates.
+mod access;
 /// Who waits for whom.
 mod blocking;
 /// What many readers cost.

@@ -99,6 +99,11 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until it has logged so many lines with this text.
+    pub(crate) fn log_until(&self, text: &str, count: usize) {
+        until(&format!("it logs {text:?}, {count} times"), || self.log().matches(text).count() >= count);
+    }
+
     /// Gives it another configuration file and asks it to read that.
     pub(crate) fn reload(&self, config: &str) {
         write_config(&self.folder, config);

@@ -8,6 +8,8 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::access::{Guarded, SECRET};
+use crate::clients::NO_SERVERS;
 use crate::majors;
 use crate::pair::{self, Pair};
 use crate::program::{Program, free_port, get, run, until, watching};
@@ -22,10 +24,15 @@ struct Prometheus {
 impl Prometheus {
     /// Scrapes this address every second.
     fn start(target: SocketAddr) -> Self {
+        Self::start_with(target, "")
+    }
+
+    /// The same with more settings, each with a comma after it.
+    fn start_with(target: SocketAddr, more: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let config = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs: [{{job_name: agent, static_configs: [{{targets: ['{target}']}}]}}]\n"
+             scrape_configs: [{{job_name: agent, {more}static_configs: [{{targets: ['{target}']}}]}}]\n"
         );
         fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -132,6 +139,28 @@ async fn prometheus_counts_the_transactions_that_pgbench_made() {
     assert!(increase < 1.05 * count, "Prometheus sees {increase} transactions, pgbench {count}");
     let failed = prometheus.value("count_over_time(up[5m]) - sum_over_time(up[5m])");
     assert_eq!(failed, Some(0.0), "scrapes failed");
+}
+
+#[test]
+fn prometheus_scrapes_over_tls_with_a_password() {
+    let tls = "tls_server_config: {cert_file: good.crt, key_file: good.key}\n";
+    let guarded = Guarded::start(NO_SERVERS, &format!("{tls}basic_auth_users: {{prometheus: {SECRET}}}\n"));
+    let root = guarded.certificates.path("root.crt").display().to_string();
+    let more = |password: &str| {
+        format!(
+            "scheme: https, tls_config: {{ca_file: {root}}}, basic_auth: {{username: prometheus, password: {password}}}, "
+        )
+    };
+    let prometheus = Prometheus::start_with(guarded.agent.address(), &more("secret"));
+    until("it was scraped five times", || prometheus.value("sum_over_time(up[1m])") >= Some(5.0));
+    assert_eq!(prometheus.value("count_over_time(up[1m]) - sum_over_time(up[1m])"), Some(0.0), "scrapes failed");
+    assert!(prometheus.value("node_load1").is_some());
+    drop(prometheus);
+    let stranger = Prometheus::start_with(guarded.agent.address(), &more("wrong"));
+    until("it tried", || stranger.value("count_over_time(up[1m])") >= Some(2.0));
+    assert_eq!(stranger.value("sum_over_time(up[1m])"), Some(0.0));
+    let targets = stranger.api("targets");
+    assert!(targets["activeTargets"][0]["lastError"].as_str().unwrap().contains("401"), "{targets}");
 }
 
 /// Names of `node_exporter`, of `postgres_exporter` and of PostgreSQL's parameters that offend promtool's taste: these and

@@ -70,6 +70,11 @@ async fn the_name_of_a_database_breaks_no_face() {
     let page = agent.get("/");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(!page.body.contains("<script"), "{}", page.body);
+    let style = page.body.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
+    let digest = run("sh", &["-c", "openssl dgst -sha256 -binary | base64"], style).stdout;
+    let source = format!("style-src 'sha256-{}';", String::from_utf8(digest).unwrap().trim());
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';") && policy.contains(&source), "{policy}, expected {source}");
     assert!(page.body.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;{}"), "{}", page.body);
 
     let checks = || agent.get("/checks");
