@@ -43,7 +43,7 @@ enum Command {
     /// Print one reading and exit
     Once(OnceArgs),
     /// Judge one check as a Nagios plugin does: one line, perfdata, exit code 0, 1, 2 or 3
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// List definitions, host collectors and checks
     List(CatalogArgs),
     /// Print a definition or a check
@@ -119,9 +119,8 @@ struct CheckArgs {
     /// CRITICAL outside this range
     #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
     critical: Option<String>,
-    /// Ask this agent [default: the one on 127.0.0.1:9187 if there is one and no server is named]
-    #[arg(long, value_name = "URL")]
-    agent: Option<String>,
+    #[command(flatten)]
+    agent: AgentArgs,
     #[command(flatten)]
     source: SourceArgs,
     /// Host name, address or socket folder
@@ -142,6 +141,28 @@ struct CheckArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct AgentArgs {
+    /// Ask this agent [default: the one on 127.0.0.1:9187 if there is one and no server is named]
+    #[arg(long, value_name = "URL")]
+    agent: Option<String>,
+    /// Certificates to trust when the agent's URL begins with https [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "agent")]
+    agent_ca: Option<PathBuf>,
+    /// Certificate to show to the agent
+    #[arg(long, value_name = "FILE", requires = "agent", requires = "agent_key")]
+    agent_cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "agent_cert")]
+    agent_key: Option<PathBuf>,
+    /// User to name to the agent
+    #[arg(long, value_name = "USER", requires = "agent")]
+    agent_user: Option<String>,
+    /// File with that user's password [default: the variable `PGVITALS_AGENT_PASSWORD`]
+    #[arg(long, value_name = "FILE", requires = "agent_user")]
+    agent_password_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -41,7 +41,7 @@ pub use place::is_here;
 pub use rows::RowSet;
 pub use secret::{Password, Secret};
 pub use session::Session;
-pub use tls::TlsCache;
+pub use tls::{TlsCache, TlsFailure, client_config};
 
 /// A PostgreSQL cluster that we watch.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ask::Agent;
 use super::conceal::Secrets;
-use super::{CheckArgs, EXIT_UNKNOWN, ask, in_full, print, sources};
+use super::{CheckArgs, EXIT_UNKNOWN, in_full, print, sources};
 use crate::check::Verdict;
 use crate::config::USUAL_ADDRESS;
 use crate::judge::Overrides;
@@ -43,14 +44,14 @@ pub(super) fn refuse(error: &clap::Error, secrets: &Secrets) -> ExitCode {
 async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8)> {
     let named = !args.source.dsn.is_empty() || args.host.is_some() || args.port.is_some();
     let named = named || args.user.is_some() || args.dbname.is_some();
-    let mut agent = args.agent.as_deref().map(ask::address_of).transpose()?;
+    let mut agent = Agent::named(&args.agent)?;
     if agent.is_none() && !named && args.source.config.is_none() {
-        agent = ask::listens(USUAL_ADDRESS).await.then(|| USUAL_ADDRESS.to_owned());
+        agent = Agent::open_at(USUAL_ADDRESS).await;
     }
-    if let Some(address) = agent {
+    if let Some(agent) = agent {
         let given = [("w", &args.warning), ("c", &args.critical)];
         let given: Vec<_> = given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
-        let answer = ask::check(&address, &args.name, &given).await?;
+        let answer = agent.check(&args.name, &given).await?;
         return Ok((answer.text, answer.exit_code));
     }
     let plan = sources::plan_for_check(args)?;

@@ -30,7 +30,7 @@ use super::options::{RootCertificate, SslMode, TlsOptions};
 /// A setting of TLS that cannot be followed: a file that is missing, unreadable or no certificate.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct TlsFailure(String);
+pub struct TlsFailure(String);
 
 /// The TLS configuration of one server, made when it is first needed and again when one of its files has changed.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl TlsCache {
         if let Some(entry) = entry.as_ref().filter(|entry| entry.options == *options && entry.stamps == stamps) {
             return Ok(entry.connect.clone());
         }
-        let connect = MakeRustlsConnect::new(configure(options)?);
+        let connect = MakeRustlsConnect::new(client_config(options)?);
         *entry = Some(Entry { options: options.clone(), stamps, connect: connect.clone() });
         Ok(connect)
     }
@@ -76,7 +76,12 @@ fn stamps(options: &TlsOptions) -> Stamps {
     [root, options.revoked.as_ref().and_then(stamp), certificate, key]
 }
 
-fn configure(options: &TlsOptions) -> Result<ClientConfig, TlsFailure> {
+/// What rustls needs to know of a server, whatever it serves.
+///
+/// # Errors
+///
+/// A file that is missing, unreadable or no certificate.
+pub fn client_config(options: &TlsOptions) -> Result<ClientConfig, TlsFailure> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(options, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)

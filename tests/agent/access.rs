@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -256,4 +257,59 @@ fn an_open_door_is_told_of() {
     let agent = Program::start_by(Command::new(BINARY), NO_SERVERS, &everywhere);
     agent.log_until("everybody who reaches this address may read: no TLS, no password", 1);
     assert!(!Program::start(NO_SERVERS).log().contains("everybody"), "nobody else reaches loopback");
+}
+
+#[test]
+fn a_check_reaches_an_agent_behind_tls_and_a_password() {
+    let users = format!("{TLS}basic_auth_users: {{nagios: {SECRET}}}\n");
+    let guarded = Guarded::start(NO_SERVERS, &users);
+    let certificates = &guarded.certificates;
+    fs::write(certificates.path("right"), "secret\n").unwrap();
+    fs::write(certificates.path("wrong"), "canary\n").unwrap();
+    let (right, wrong) = (guarded.path("right"), guarded.path("wrong"));
+    let (root, other) = (guarded.path("root.crt"), guarded.path("other.crt"));
+    let port = guarded.agent.address().port();
+    let check = |arguments: &[&str], password: Option<&str>| {
+        let mut command = Command::new(BINARY);
+        command.args(["check", "load", "-w", "10000", "-c", "20000"]).args(arguments).env_clear();
+        command.envs(password.map(|password| ("PGVITALS_AGENT_PASSWORD", password)));
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!said.contains("canary"), "{said}");
+        (output.status.code(), said)
+    };
+    let (localhost, address) = (format!("https://localhost:{port}"), format!("https://127.0.0.1:{port}/"));
+    let (plain, named) = (format!("http://localhost:{port}"), format!("https://nagios:canary@localhost:{port}"));
+    let nagios = ["--agent-user", "nagios", "--agent-password-file"];
+    for url in [&localhost, &address] {
+        let trusting = ["--agent", url, "--agent-ca", &root];
+        let (code, said) = check(&[&trusting[..], &nagios, &[&right]].concat(), None);
+        assert!(code == Some(0) && said.starts_with("PGVITALS LOAD OK: "), "{said}");
+    }
+    let trusting = ["--agent", &localhost, "--agent-ca", &root];
+    assert_eq!(check(&[&trusting[..], &nagios[..2]].concat(), Some("secret")).0, Some(0));
+    for (arguments, part) in [
+        (trusting.to_vec(), "expects a user and a password"),
+        ([&trusting[..], &nagios, &[&wrong]].concat(), "did not take this user and password"),
+        ([&trusting[..], &nagios, &["/nowhere"]].concat(), "read /nowhere: No such file"),
+        ([&trusting[..], &nagios[..2]].concat(), "expected --agent-password-file or PGVITALS_AGENT_PASSWORD"),
+        (vec!["--agent", &localhost], "speak TLS with the agent at localhost"),
+        (vec!["--agent", &localhost, "--agent-ca", &other], "speak TLS with the agent at localhost"),
+        (vec!["--agent", &localhost, "--agent-ca", "/nowhere"], "/nowhere does not exist"),
+        (vec!["--agent", &plain], "ask the agent at localhost"),
+        (vec!["--agent", &named], "in place of a user in the URL"),
+    ] {
+        let (code, said) = check(&arguments, None);
+        assert!(code == Some(3) && said.starts_with("PGVITALS LOAD UNKNOWN: ") && said.contains(part), "{said}");
+    }
+
+    certificates.issue("client", 2, "extendedKeyUsage=clientAuth");
+    guarded
+        .reload(&TLS.replace("{cert", "{client_auth_type: RequireAndVerifyClientCert, client_ca_file: root.crt, cert"));
+    assert_eq!(check(&trusting, None).0, Some(3));
+    let (certificate, key) = (guarded.path("client.crt"), guarded.path("client.key"));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let identity = ["--agent-cert", &certificate, "--agent-key", &key];
+    let (code, said) = check(&[&trusting[..], &identity].concat(), None);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -143,7 +143,7 @@ async fn what_is_no_agent_of_ours_is_not_believed() {
         (&older, "gave no exit code"),
         (&mail, "ask the agent at "),
         ("http://127.0.0.1:1", "connect to the agent at 127.0.0.1:1: Connection refused"),
-        ("https://db1:9187", "expected an agent's address such as http://127.0.0.1:9187"),
+        ("ftp://db1:9187", "expected an agent's address such as http://127.0.0.1:9187"),
     ] {
         let arguments = ["check", "memory", "--agent", agent];
         assert_says(&arguments, &pgvitals(&arguments).await, 3, "PGVITALS MEMORY UNKNOWN: ", part);
