@@ -60,6 +60,8 @@ pub struct Agent {
 pub struct Want {
     /// The collectors, of servers and of the host; none means all.
     pub collectors: Option<BTreeSet<String>>,
+    /// The server, without the host and the agent itself; none means all.
+    pub server: Option<Arc<str>>,
     /// After this time, and in any case after an hour, the reader gets what there is.
     pub deadline: Duration,
 }
@@ -101,7 +103,7 @@ pub struct Report {
 
 impl Default for Want {
     fn default() -> Self {
-        Self { collectors: None, deadline: DEADLINE }
+        Self { collectors: None, server: None, deadline: DEADLINE }
     }
 }
 
@@ -109,6 +111,10 @@ impl Want {
     /// Only these collectors.
     pub fn only(collectors: impl IntoIterator<Item = String>) -> Self {
         Self { collectors: Some(collectors.into_iter().collect()), ..Self::default() }
+    }
+
+    fn is_of(&self, server: &str) -> bool {
+        self.server.as_ref().is_none_or(|wanted| **wanted == *server)
     }
 
     fn has(&self, collector: &str) -> bool {
@@ -167,6 +173,13 @@ impl Agent {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// The names of the servers that are reached in such a way.
+    pub fn servers_where(&self, is_wanted: impl Fn(&ConnectOptions) -> bool) -> Vec<Arc<str>> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        let wanted = servers.iter().filter(|(_, watched)| is_wanted(watched.shared.server.options()));
+        wanted.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
     /// Takes over the host's collectors of an agent that watches the same host, with what they know: one that hangs is
     /// not to be started again.
     #[must_use]
@@ -207,6 +220,10 @@ impl Agent {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    fn wanted(&self, want: &Want) -> Vec<Arc<Watched>> {
+        self.watched().into_iter().filter(|server| want.is_of(&server.shared.name)).collect()
+    }
+
     /// Reads what is wanted: fresh results as they are, all others asked anew and waited for until the deadline.
     pub async fn read(&self, want: &Want) -> Reading {
         let asked = Instant::now();
@@ -218,11 +235,12 @@ impl Agent {
     pub async fn refresh(&self, asked: Instant, want: &Want) {
         let deadline = asked + want.deadline.min(LONGEST_DEADLINE);
         let mut refreshing = tokio::task::JoinSet::new();
-        for server in self.watched() {
+        for server in self.wanted(want) {
             let want = want.clone();
             refreshing.spawn(async move { server.refresh(asked, deadline, |name| want.has(name)).await });
         }
-        let host = self.host.as_ref().filter(|_| COLLECTORS.iter().any(|collector| want.has(collector.name)));
+        let of_host = want.server.is_none() && COLLECTORS.iter().any(|collector| want.has(collector.name));
+        let host = self.host.as_ref().filter(|_| of_host);
         if let Some(host) = host {
             let (host, want) = (Arc::clone(host), want.clone());
             let sought = if self.host_of_servers { self.watched() } else { Vec::new() };
@@ -238,7 +256,7 @@ impl Agent {
             });
         }
         while refreshing.join_next().await.is_some() {}
-        if want.collectors.is_none() {
+        if want.collectors.is_none() && want.server.is_none() {
             self.ledger.count_reading();
         }
     }
@@ -254,7 +272,7 @@ impl Agent {
     pub fn assemble(&self, asked: Instant, want: &Want) -> Reading {
         let mut reading =
             Reading { snapshot: Snapshot::new(SystemTime::now()), servers: Vec::new(), reports: Vec::new() };
-        if let Some(host) = &self.host {
+        if let Some(host) = self.host.as_ref().filter(|_| want.server.is_none()) {
             let mut runs = own::Runs::new();
             let elsewhere = (self.host_of_servers && is_elsewhere(&self.watched())).then(|| self.elsewhere());
             for (at, collector) in COLLECTORS.iter().enumerate().filter(|(_, collector)| want.has(collector.name)) {
@@ -266,10 +284,10 @@ impl Agent {
             }
             reading.add(None, runs.into_families());
         }
-        for server in self.watched() {
+        for server in self.wanted(want) {
             reading.add_server(&server, asked, want);
         }
-        if want.collectors.is_none() {
+        if want.collectors.is_none() && want.server.is_none() {
             reading.add(None, self.ledger.families(&reading.snapshot));
         }
         reading

@@ -3,6 +3,7 @@
 mod connection;
 mod listener;
 mod page;
+mod probe;
 mod seat;
 mod shared;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
@@ -29,6 +30,7 @@ use crate::panics::{self, caught};
 use crate::sink::{graphite, nagios};
 use listener::Door;
 pub use listener::bind;
+use probe::TargetError;
 use seat::Limits;
 use shared::{Format, Texts};
 
@@ -56,17 +58,30 @@ pub async fn serve(
 /// The judge in force, which a reload replaces.
 type Judges = watch::Receiver<Arc<Judge>>;
 
+/// What requests have in common.
+#[derive(Clone)]
+struct Faces {
+    judges: Judges,
+    texts: Arc<Texts>,
+}
+
+impl FromRef<Faces> for Judges {
+    fn from_ref(faces: &Faces) -> Self {
+        faces.judges.clone()
+    }
+}
+
 fn router(judges: Judges) -> Router {
-    let texts = Arc::<Texts>::default();
     Router::new()
         .route("/", get(page))
-        .route("/metrics", get(move |judge, query, headers| metrics(texts, judge, query, headers)))
+        .route("/metrics", get(metrics))
+        .route("/probe", get(probe))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/checks", get(checks))
         .route("/check/{name}", get(check))
         .layer(from_fn(contain))
-        .with_state(judges)
+        .with_state(Faces { judges, texts: Arc::default() })
 }
 
 /// A panic costs its own reader the answer and nobody else's connection.
@@ -78,22 +93,55 @@ async fn contain(request: Request, next: Next) -> Response {
 }
 
 /// `collect[]=NAME`, as often as one likes, chooses collectors, as `postgres_exporter` and `node_exporter` have it.
-async fn metrics(
-    texts: Arc<Texts>,
-    State(judge): State<Judges>,
-    Query(parameters): Query<Vec<(String, String)>>,
-    headers: HeaderMap,
-) -> Response {
-    let judge = Arc::clone(&judge.borrow());
-    let mut want = Want { deadline: scrape_deadline(&headers), ..Want::default() };
+async fn metrics(State(faces): State<Faces>, Query(parameters): Query<Parameters>, headers: HeaderMap) -> Response {
+    let judge = Arc::clone(&faces.judges.borrow());
+    match want(&judge, parameters, &headers) {
+        Ok(want) => exposition(&faces.texts, &judge, want, &headers).await,
+        Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
+    }
+}
+
+/// `target=SERVER` chooses one server, `collect[]=NAME` collectors of it.
+async fn probe(State(faces): State<Faces>, Query(mut parameters): Query<Parameters>, headers: HeaderMap) -> Response {
+    let judge = Arc::clone(&faces.judges.borrow());
+    let targets: Vec<_> = parameters.extract_if(.., |(name, _)| name == "target").collect();
+    if parameters.iter().any(|(name, _)| name == "auth_module") {
+        let reason = "expected no auth_module: how a server is reached is said in the configuration";
+        return refuse(StatusCode::BAD_REQUEST, reason);
+    }
+    let [(_, target)] = targets.as_slice() else {
+        return refuse(StatusCode::BAD_REQUEST, "expected one target=, the label of a server or its host:port");
+    };
+    let server = match probe::find(judge.agent(), target) {
+        Ok(server) => server,
+        Err(error @ TargetError::Unknown(_)) => return refuse(StatusCode::NOT_FOUND, &error.to_string()),
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match want(&judge, parameters, &headers) {
+        Ok(want) => exposition(&faces.texts, &judge, Want { server: Some(server), ..want }, &headers).await,
+        Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
+    }
+}
+
+type Parameters = Vec<(String, String)>;
+
+fn want(judge: &Judge, parameters: Parameters, headers: &HeaderMap) -> Result<Want, String> {
+    let mut want = Want { deadline: scrape_deadline(headers), ..Want::default() };
     for (name, value) in parameters {
         if name != "collect[]" || !judge.agent().catalog().collectors().any(|collector| collector == value) {
-            let refusal = format!("expected collect[]= with the name of a collector, got {name}={value}\n");
-            return (StatusCode::BAD_REQUEST, refusal).into_response();
+            return Err(format!("expected collect[]= with the name of a collector, got {name}={value}"));
         }
         want.collectors.get_or_insert_default().insert(value);
     }
-    let format = if wants_openmetrics(&headers) { Format::OpenMetrics } else { Format::Prometheus };
+    Ok(want)
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Response {
+    (status, format!("{reason}\n")).into_response()
+}
+
+async fn exposition(texts: &Texts, judge: &Judge, want: Want, headers: &HeaderMap) -> Response {
+    let format = if wants_openmetrics(headers) { Format::OpenMetrics } else { Format::Prometheus };
     let text = texts.read(judge.agent(), format, want).await;
     ([(CONTENT_TYPE, format.content_type())], text).into_response()
 }

@@ -138,7 +138,13 @@ fn tls(args: &AgentArgs) -> anyhow::Result<ClientConfig> {
     if let Some((certificate, _)) = &identity {
         ensure!(certificate.exists(), "read {}: no such file", certificate.display());
     }
-    Ok(client_config(&TlsOptions { mode: SslMode::VerifyFull, root: Some(root), identity })?)
+    Ok(client_config(&TlsOptions {
+        mode: SslMode::VerifyFull,
+        root: Some(root),
+        identity,
+        direct: false,
+        revoked: None,
+    })?)
 }
 
 /// The header with a user and the password from the file, else from the environment.

@@ -26,7 +26,7 @@ pub(super) struct Texts(Mutex<BTreeMap<Key, Weak<Text>>>);
 
 /// What two readers must have in common to be given the same text. Who has the agent keeps its address from being used
 /// for another one.
-type Key = (usize, Format, Option<BTreeSet<String>>);
+type Key = (usize, Format, Option<BTreeSet<String>>, Option<Arc<str>>);
 
 /// A text that is written again for each group of readers. It goes with the last of them.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Texts {
         let asked = Instant::now();
         agent.refresh(asked, &want).await;
         let ready = Instant::now();
-        let text = self.find((Arc::as_ptr(agent).addr(), format, want.collectors.clone()), asked);
+        let text = self.find((Arc::as_ptr(agent).addr(), format, want.collectors.clone(), want.server.clone()), asked);
         let mut written = text.written.lock().await;
         if let Some(written) = written.as_ref().filter(|written| written.asked >= asked && written.since >= ready) {
             return written.text.clone();
@@ -109,7 +109,7 @@ mod tests {
         let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
         let texts = Texts::default();
         let read = |format| texts.read(&agent, format, Want::default());
-        let queue = texts.find((Arc::as_ptr(&agent).addr(), Format::Prometheus, None), Instant::now());
+        let queue = texts.find((Arc::as_ptr(&agent).addr(), Format::Prometheus, None, None), Instant::now());
         let turn = queue.written.lock().await;
         let (a, b, other, ()) =
             tokio::join!(read(Format::Prometheus), read(Format::Prometheus), read(Format::OpenMetrics), async {

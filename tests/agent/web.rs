@@ -105,3 +105,51 @@ async fn the_name_of_a_database_breaks_no_face() {
     };
     assert_eq!(names(&facts.text), names(&Facts { text: answer.body }.text));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_is_of_one_watched_server_and_connects_to_no_other() {
+    let binaries = Binaries::major(17).unwrap();
+    let mut servers = Vec::new();
+    for name in ["first", "second"] {
+        let settings = Settings { name: name.to_owned(), ..Settings::default() };
+        let server = Cluster::start(&binaries, settings).await.unwrap();
+        pair::prepare(&server).await;
+        servers.push(server);
+    }
+    let agent = Program::start(&watching(&[&servers[0], &servers[1]]));
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stranger.set_nonblocking(true).unwrap();
+    let place = format!("{}:{}", servers[0].socket_dir().display(), servers[0].port());
+    for target in ["first", &place] {
+        let facts = Facts { text: agent.get(&format!("/probe?target={target}")).body };
+        assert_eq!(facts.of(&servers[0], "pg_up"), Some(1.0), "{target}");
+        assert!(facts.of(&servers[0], "pg_postmaster_start_time_seconds").is_some());
+        let samples: Vec<_> = facts.text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(samples.iter().all(|line| line.contains("server=\"first\"")), "{target}: {}", facts.text);
+        assert!(samples.len() > 200, "{target}: {}", facts.text);
+    }
+    let one = Facts { text: agent.get("/probe?target=second&collect[]=locks").body };
+    assert!(!one.values("pg_locks_count", &[]).is_empty() && one.values("pg_settings_port", &[]).is_empty());
+
+    for (query, status, part) in [
+        ("", 400, "expected one target="),
+        ("?target=first&target=second", 400, "expected one target="),
+        ("?target=third", 404, "expected one of: first, second"),
+        (&format!("?target={}", stranger.local_addr().unwrap()), 404, "expected one of: first, second"),
+        ("?target=postgres://me:canary@127.0.0.1/", 400, "without user and password"),
+        ("?target=first&auth_module=x", 400, "expected no auth_module"),
+        ("?target=first&collect[]=nosuch", 400, "name of a collector"),
+        ("?target=first&x=1", 400, "name of a collector"),
+    ] {
+        let answer = agent.get(&format!("/probe{query}"));
+        assert_eq!(answer.status, status, "{query}: {}", answer.body);
+        assert!(answer.body.contains(part) && !answer.body.contains("canary"), "{query}: {}", answer.body);
+    }
+    assert!(stranger.accept().is_err(), "the agent connected to a stranger");
+
+    servers[0].stop().await.unwrap();
+    until("the other one is down", || {
+        Facts { text: agent.get("/probe?target=first").body }.of(&servers[0], "pg_up") == Some(0.0)
+    });
+    assert_eq!(Facts { text: agent.get("/probe?target=second").body }.of(&servers[1], "pg_up"), Some(1.0));
+}
