@@ -1,6 +1,7 @@
 //! The web server: every face that is read over HTTP. It only reads; nothing here changes anything.
 
 mod connection;
+mod gzip;
 mod listener;
 mod page;
 mod probe;
@@ -15,7 +16,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY,
+};
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -142,8 +145,13 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
 
 async fn exposition(texts: &Texts, judge: &Judge, want: Want, headers: &HeaderMap) -> Response {
     let format = if wants_openmetrics(headers) { Format::OpenMetrics } else { Format::Prometheus };
-    let text = texts.read(judge.agent(), format, want).await;
-    ([(CONTENT_TYPE, format.content_type())], text).into_response()
+    let page = texts.read(judge.agent(), format, gzip::is_wanted(headers), want).await;
+    let headers_of = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept, Accept-Encoding")];
+    if page.gzip {
+        (headers_of, [(CONTENT_ENCODING, "gzip")], page.bytes).into_response()
+    } else {
+        (headers_of, page.bytes).into_response()
+    }
 }
 
 fn scrape_deadline(headers: &HeaderMap) -> Duration {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 
+use super::gzip;
 use crate::agent::{Agent, Want};
 use crate::sink::{openmetrics, prometheus};
 
@@ -26,7 +27,7 @@ pub(super) struct Texts(Mutex<BTreeMap<Key, Weak<Text>>>);
 
 /// What two readers must have in common to be given the same text. Who has the agent keeps its address from being used
 /// for another one.
-type Key = (usize, Format, Option<BTreeSet<String>>, Option<Arc<str>>);
+type Key = (usize, Format, bool, Option<BTreeSet<String>>, Option<Arc<str>>);
 
 /// A text that is written again for each group of readers. It goes with the last of them.
 #[derive(Debug)]
@@ -42,26 +43,37 @@ struct Written {
     asked: Instant,
     /// What was known then.
     since: Instant,
-    text: Bytes,
+    page: Page,
+}
+
+/// The bytes of an answer.
+#[derive(Clone, Debug)]
+pub(super) struct Page {
+    pub(super) bytes: Bytes,
+    /// Whether they are compressed.
+    pub(super) gzip: bool,
 }
 
 impl Texts {
     /// Reads what is wanted and gives it as a text, which may have been written for another reader, but only from facts
     /// that are as fresh as this one may expect.
-    pub(super) async fn read(&self, agent: &Arc<Agent>, format: Format, want: Want) -> Bytes {
+    pub(super) async fn read(&self, agent: &Arc<Agent>, format: Format, gzip: bool, want: Want) -> Page {
         let asked = Instant::now();
         agent.refresh(asked, &want).await;
         let ready = Instant::now();
-        let text = self.find((Arc::as_ptr(agent).addr(), format, want.collectors.clone(), want.server.clone()), asked);
+        let text =
+            self.find((Arc::as_ptr(agent).addr(), format, gzip, want.collectors.clone(), want.server.clone()), asked);
         let mut written = text.written.lock().await;
         if let Some(written) = written.as_ref().filter(|written| written.asked >= asked && written.since >= ready) {
-            return written.text.clone();
+            return written.page.clone();
         }
         // Also for those who came since and stand in line.
         let asked = *text.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = Instant::now();
         let text = format.write(agent, asked, &want);
-        written.insert(Written { asked, since, text }).text.clone()
+        let compressed = gzip.then(|| gzip::compress(&text)).flatten();
+        let page = Page { gzip: compressed.is_some(), bytes: compressed.unwrap_or(text) };
+        written.insert(Written { asked, since, page }).page.clone()
     }
 
     fn find(&self, key: Key, asked: Instant) -> Arc<Text> {
@@ -108,25 +120,25 @@ mod tests {
     async fn readers_who_wait_together_get_one_text_and_the_next_reader_another() {
         let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
         let texts = Texts::default();
-        let read = |format| texts.read(&agent, format, Want::default());
-        let queue = texts.find((Arc::as_ptr(&agent).addr(), Format::Prometheus, None, None), Instant::now());
+        let read = |format| texts.read(&agent, format, false, Want::default());
+        let queue = texts.find((Arc::as_ptr(&agent).addr(), Format::Prometheus, false, None, None), Instant::now());
         let turn = queue.written.lock().await;
         let (a, b, other, ()) =
             tokio::join!(read(Format::Prometheus), read(Format::Prometheus), read(Format::OpenMetrics), async {
                 drop(turn);
             });
         drop(queue);
-        assert_eq!(a.as_ptr(), b.as_ptr());
-        assert_ne!(a.as_ptr(), other.as_ptr());
-        assert_ne!(a.as_ptr(), read(Format::Prometheus).await.as_ptr());
+        assert_eq!(a.bytes.as_ptr(), b.bytes.as_ptr());
+        assert_ne!(a.bytes.as_ptr(), other.bytes.as_ptr());
+        assert_ne!(a.bytes.as_ptr(), read(Format::Prometheus).await.bytes.as_ptr());
     }
 
     #[tokio::test]
     async fn a_text_goes_with_its_last_reader() {
         let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
         let texts = Texts::default();
-        texts.read(&agent, Format::Prometheus, Want::default()).await;
-        texts.read(&agent, Format::Prometheus, Want::only(["locks".to_owned()])).await;
+        texts.read(&agent, Format::Prometheus, false, Want::default()).await;
+        texts.read(&agent, Format::Prometheus, false, Want::only(["locks".to_owned()])).await;
         let kept = texts.0.lock().unwrap().values().filter(|text| text.strong_count() > 0).count();
         assert_eq!(kept, 0);
     }

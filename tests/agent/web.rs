@@ -91,6 +91,14 @@ async fn the_name_of_a_database_breaks_no_face() {
     let found = run("promtool", &["check", "metrics"], &facts.text);
     assert_ne!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stderr));
 
+    let url = format!("http://{}/metrics", agent.address());
+    let form = ["--silent", "--compressed", "--write-out", "%{size_download} %header{content-encoding}"];
+    let compressed = String::from_utf8(run("curl", &[&form[..], &[&url]].concat(), "").stdout).unwrap();
+    let (text, said) = compressed.rsplit_once('\n').unwrap();
+    let (size, coding) = said.split_once(' ').unwrap();
+    assert_eq!(coding, "gzip");
+    assert!(size.parse::<usize>().unwrap() < text.len() / 4 && text.contains("\npg_up{"), "{size} of {}", text.len());
+
     let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
     let answer = get(agent.address(), "/metrics", accept);
     assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
