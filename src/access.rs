@@ -90,6 +90,11 @@ impl Policy {
         !self.users.is_empty() || self.clients == ClientAuth::RequireAndVerify
     }
 
+    /// Whether it asks for certificates, verified or not.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.clients != ClientAuth::No
+    }
+
     /// The headers that it adds to every answer.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -82,9 +81,9 @@ impl Demo {
     ///
     /// No server binaries, a cluster that does not start, an address that is taken.
     pub async fn start(listen: Option<&str>, tell: impl Fn(&str)) -> anyhow::Result<Self> {
-        let listen = listen.unwrap_or("127.0.0.1:0");
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
-        let address = listener.local_addr().context("read the listener's address")?;
+        let listeners = crate::web::bind(&[listen.unwrap_or("127.0.0.1:0").to_owned()]).await?;
+        let address = listeners.first().context("listen on no address")?.local_addr();
+        let address = address.context("read the listener's address")?;
         for folder in cluster::clean_left_over(&std::env::temp_dir()) {
             tell(&format!("removed {}, left over from a demo that was killed", folder.display()));
         }
@@ -103,8 +102,7 @@ impl Demo {
         let (_, nobody) = mpsc::channel(1);
         let reload = Reload { asked: nobody, load: Arc::new(|| Plan::load(None, &[], Environment::of_process())) };
         let (ledger, notifier) = (Arc::default(), Arc::default());
-        let agent =
-            tokio::spawn(crate::serve::run(vec![listener], plan, ledger, notifier, reload, std::future::pending()));
+        let agent = tokio::spawn(crate::serve::run(listeners, plan, ledger, notifier, reload, std::future::pending()));
         Ok(Self { primary, standby, address, load, agent })
     }
 

@@ -1,6 +1,5 @@
 //! One connection: TLS, requests and answers, within the limits of its seat.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -70,18 +70,24 @@ pub(super) async fn attend(stream: TcpStream, taken: Taken, door: Arc<Door>, mut
 async fn talk(stream: TcpStream, seat: &Arc<Seat>, door: &Door) {
     // An answer is written at once; waiting for more to send would only delay its end.
     let _ = stream.set_nodelay(true);
-    match door.access.policy().await.tls().cloned() {
-        None => converse(stream, seat, door).await,
-        Some(config) => match TlsAcceptor::from(config).accept(stream).await {
-            Ok(stream) => converse(stream, seat, door).await,
+    match door.access.policy().await.tls() {
+        None => converse(stream, None, seat, door).await,
+        Some(config) => match TlsAcceptor::from(Arc::clone(config)).accept(stream).await {
+            Ok(stream) => converse(stream, Some(config), seat, door).await,
             Err(error) => debug!(%error, "TLS handshake failed"),
         },
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, seat: &Arc<Seat>, door: &Door) {
+/// Requests and answers on a connection that was made with this configuration of TLS.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    tls: Option<&Arc<ServerConfig>>,
+    seat: &Arc<Seat>,
+    door: &Door,
+) {
     let io = TokioIo::new(Observed { stream, seat: Arc::clone(seat) });
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(request, seat, door).await) });
+    let service = service_fn(|request| answer(request, tls, seat, door));
     let mut http = http1::Builder::new();
     http.max_buf_size(LONGEST_HEAD).max_headers(MOST_HEADERS);
     if let Err(error) = http.serve_connection(io, service).await {
@@ -89,9 +95,24 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, seat: &Arc<Seat>,
     }
 }
 
-async fn answer(request: Request<Incoming>, seat: &Seat, door: &Door) -> Response<Body> {
+/// Closes the connection: today it would not have come about.
+#[derive(Debug, thiserror::Error)]
+#[error("connected before TLS or certificates were asked for")]
+struct Outdated;
+
+async fn answer(
+    request: Request<Incoming>,
+    tls: Option<&Arc<ServerConfig>>,
+    seat: &Seat,
+    door: &Door,
+) -> Result<Response<Body>, Outdated> {
     seat.enter(Phase::Answering);
     let policy = door.access.policy().await;
+    // Prometheus keeps its connection for months.
+    let is_old = policy.tls().map(Arc::as_ptr) != tls.map(Arc::as_ptr);
+    if is_old && (tls.is_none() || policy.asks_for_certificates()) {
+        return Err(Outdated);
+    }
     let mut response = match door.access.admit(&policy, request.headers()).await {
         Err(refusal) => refuse(refusal),
         Ok(()) => match unread(&request) {
@@ -102,6 +123,9 @@ async fn answer(request: Request<Incoming>, seat: &Seat, door: &Door) -> Respons
         },
     };
     let headers = response.headers_mut();
+    if is_old {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(SERVER, HeaderValue::from_static(super::SERVER_NAME));
     for (name, value) in SAFE {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -110,7 +134,7 @@ async fn answer(request: Request<Incoming>, seat: &Seat, door: &Door) -> Respons
         headers.insert(name, value.clone());
     }
     seat.enter(Phase::Taking);
-    response
+    Ok(response)
 }
 
 fn refuse(refusal: Refusal) -> Response<Body> {

@@ -1,7 +1,7 @@
 //! Who may read the web server: exporter-toolkit's web configuration file, with curl and OpenSSL as clients.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -231,6 +231,28 @@ fn renewed_certificates_and_passwords_are_followed_and_mistakes_are_not() {
     // What opens a door takes a reload.
     guarded.reload(TLS);
     assert_eq!(guarded.curl("/healthz", &["--cacert", &guarded.path("new.crt")]), Said::Status(200));
+}
+
+#[test]
+fn a_connection_from_before_tls_is_not_answered_any_longer() {
+    let guarded = Guarded::start(NO_SERVERS, "");
+    let mut stream = TcpStream::connect(guarded.agent.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut ask = || {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let (mut said, mut more) = (String::new(), [0; 1024]);
+        while !said.ends_with("\r\n\r\nok\n") {
+            match stream.read(&mut more).unwrap() {
+                0 => break,
+                count => said += std::str::from_utf8(&more[..count]).unwrap(),
+            }
+        }
+        said
+    };
+    assert!(ask().starts_with("HTTP/1.1 200") && ask().starts_with("HTTP/1.1 200"));
+    guarded.reload(TLS);
+    assert_eq!(ask(), "");
+    assert_eq!(guarded.curl("/healthz", &[]), Said::Status(200));
 }
 
 #[test]
