@@ -42,6 +42,8 @@ const LONGEST_OPENING: Duration = Duration::from_secs(10);
 /// The same on a socket of this host, where the kernel tells when the server goes: an attempt given up earlier would be
 /// served in vain when a hanging server wakes, and so would every one after it.
 const LONGEST_OPENING_OF_SOCKET: Duration = Duration::from_secs(86_400);
+/// Each try to come in where we may not is a line in the server's log, and readers may be many.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
 const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// More than connecting, cancelling and a probe after a loss take together, beside the query itself.
@@ -55,6 +57,8 @@ pub(super) struct Lane {
     slow: bool,
     session: Option<Session>,
     opening: JoinSet<Result<Session, ConnectFailure>>,
+    /// When the server last judged that we may not come in.
+    refused: Option<(Instant, ConnectFailure)>,
     /// The libraries of the server that started at this time, which no later start can change.
     libraries: (String, BTreeSet<String>),
 }
@@ -71,7 +75,7 @@ impl Lane {
     }
 
     fn new(shared: Arc<Shared>, slow: bool) -> Self {
-        Self { shared, slow, session: None, opening: JoinSet::new(), libraries: Default::default() }
+        Self { shared, slow, session: None, opening: JoinSet::new(), refused: None, libraries: Default::default() }
     }
 
     /// Serves until the server is no longer watched.
@@ -287,6 +291,9 @@ impl Lane {
         if self.session.as_ref().is_some_and(|session| !session.is_closed() && session.age() < LONGEST_SESSION) {
             return Ok(());
         }
+        if let Some((_, failure)) = self.refused.as_ref().filter(|(at, _)| at.elapsed() < ASK_AGAIN_AFTER) {
+            return Err(failure.clone());
+        }
         // Closed before the next one opens: two lanes are two connections at any moment.
         self.session = None;
         if self.opening.is_empty() {
@@ -302,6 +309,8 @@ impl Lane {
             Err(_) => Err(other(FailureClass::Timeout, format!("connect: no answer within {CONNECT_TIMEOUT:?}"))),
         };
         self.shared.door.note(Instant::now(), opened.as_ref().err().map(|failure| failure.class));
+        self.refused =
+            opened.as_ref().err().filter(|failure| failure.is_judgement()).map(|it| (Instant::now(), it.clone()));
         self.session = Some(opened?);
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         self.count_open();

@@ -161,6 +161,18 @@ impl ConnectFailure {
         Self { class, message: message.into(), sqlstate: None }
     }
 
+    /// Whether it was the server that will not have us, as it will say again until somebody changes it.
+    pub fn is_judgement(&self) -> bool {
+        let lasts = matches!(
+            self.class,
+            FailureClass::Authentication
+                | FailureClass::NoPgHbaEntry
+                | FailureClass::UnknownDatabase
+                | FailureClass::Permission
+        );
+        lasts && self.sqlstate.is_some()
+    }
+
     pub(super) fn of_io(doing: &str, error: &io::Error) -> Self {
         Self::new(FailureClass::of_io(error), format!("{doing}: {error}"))
     }
