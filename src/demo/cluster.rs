@@ -132,6 +132,8 @@ pub struct Cluster {
     port: u16,
     /// The lines that make it follow another server, from 12 on.
     recovery: Vec<String>,
+    /// More environment for its server.
+    env: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -166,6 +168,7 @@ impl Cluster {
             settings,
             account,
             recovery: Vec::new(),
+            env: Vec::new(),
         })
     }
 
@@ -341,7 +344,7 @@ impl Cluster {
 
     async fn launch(&mut self) -> Result<(), ClusterError> {
         let mut program = self.program("postgres");
-        program.arg("-D").arg(self.data());
+        program.arg("-D").arg(self.data()).envs(self.env.iter().cloned());
         if let Some(language) = &self.settings.language {
             program.env("LANGUAGE", language);
         }

@@ -65,6 +65,18 @@ async fn write(primary: &Cluster, megabytes: u32) {
     primary.sql("postgres", &rows).await.unwrap();
 }
 
+/// Writes a little all the time.
+async fn traffic(primary: &Cluster) -> JoinSet<()> {
+    let mut traffic = JoinSet::new();
+    let session = primary.client("postgres").await.unwrap();
+    traffic.spawn(async move {
+        while session.batch_execute("INSERT INTO filler VALUES ('x')").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    traffic
+}
+
 /// A primary with a table to fill.
 async fn primary(binaries: &Binaries, conf: &[&str]) -> Cluster {
     let settings = Settings { conf: lines(conf), ..Settings::default() };
@@ -94,13 +106,7 @@ async fn a_standby_says_itself_what_state_it_is_in() {
         let agent = Program::start(&watching(&[&primary, &standby, &leaf]));
         let of = |facts: &Facts, metric: &str| facts.of(&standby, metric).unwrap();
 
-        let mut traffic = JoinSet::new();
-        let session = primary.client("postgres").await.unwrap();
-        traffic.spawn(async move {
-            while session.batch_execute("INSERT INTO filler VALUES ('x')").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
+        let mut traffic = traffic(&primary).await;
         until(&agent, &standby, &["caught_up"]);
         let facts = until(&agent, &leaf, &["caught_up"]);
         assert_eq!(state(&facts, &primary), None);
@@ -221,4 +227,35 @@ async fn a_standby_that_lives_on_the_archive_or_is_late_by_design_is_not_taken_f
         until(&agent, &shipped, &["paused"]);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn clocks_that_differ_are_told_and_make_no_lag() {
+    let binaries = Binaries::major(17).unwrap();
+    let primary = primary(&binaries, &[]).await;
+    let wrong = |name: &str, offset: &str| {
+        let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+        let env = [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        Standby { env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(), ..Standby::from(name) }
+    };
+    let ahead = primary.standby(wrong("ahead", "+1h")).await.unwrap();
+    let behind = primary.standby(wrong("behind", "-1h")).await.unwrap();
+    let agent = Program::start(&watching(&[&ahead, &behind]));
+    let _traffic = traffic(&primary).await;
+    let offset = |facts: &Facts, standby: &Cluster| facts.of(standby, "pg_stat_wal_receiver_clock_offset_seconds");
+    agent.facts_until("the clocks are told", |facts| {
+        offset(facts, &ahead).is_some_and(|offset| offset > 3500.0)
+            && offset(facts, &behind).is_some_and(|offset| offset < -3500.0)
+    });
+    for standby in [&ahead, &behind] {
+        until(&agent, standby, &["caught_up"]);
+    }
+    for _ in 0..20 {
+        let facts = agent.facts();
+        for standby in [&ahead, &behind] {
+            assert_eq!(state(&facts, standby), Some("caught_up"), "{}", standby.name());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(agent.get("/check/standby").body.contains("the clocks differ"));
 }

@@ -27,12 +27,14 @@ pub struct Standby {
     pub through: Option<SocketAddr>,
     /// Whether it connects to its server at all. One that does not lives on what its `restore_command` brings.
     pub streams: bool,
+    /// More environment for its server, such as a library that sets its clock wrong.
+    pub env: Vec<(String, String)>,
 }
 
 impl From<&str> for Standby {
     fn from(name: &str) -> Self {
         let name = name.to_owned();
-        Self { name, slot: None, conf: Vec::new(), recovery: Vec::new(), through: None, streams: true }
+        Self { name, slot: None, conf: Vec::new(), recovery: Vec::new(), through: None, streams: true, env: Vec::new() }
     }
 }
 
@@ -63,6 +65,7 @@ impl Cluster {
         }
         let label = self.copy_data(&session, &copy).await?;
         copy.folder.write(&copy.data().join("backup_label"), &label)?;
+        copy.env.clone_from(&standby.env);
         copy.follow(self, &standby)?;
         copy.launch().await?;
         if standby.streams {
