@@ -276,6 +276,21 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_result_is_shown_a_minute_longer_than_it_is_fresh_and_then_waited_for() {
+        let (slot, start) = (Slot::new(Duration::from_secs(60)), Instant::now());
+        slot.publish(run(start, 1, Outcome::Ok));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(slot.shown(after(61), 1).is_none() && slot.is_awaited(after(61), 1, after(62)));
+        slot.set_slow(true);
+        assert!(slot.shown(after(119), 1).is_some() && !slot.is_awaited(after(119), 1, after(200)));
+        assert!(slot.shown(after(61), 2).is_none(), "of another state of the server");
+        assert!(slot.shown(after(121), 1).is_none() && slot.is_awaited(after(121), 1, after(200)));
+        let long = Run { finished: after(100), ..run(start, 1, Outcome::Ok) };
+        slot.publish(long);
+        assert!(!slot.is_awaited(after(121), 1, start + Duration::from_secs(50)), "he has not the time");
+    }
+
+    #[test]
     fn only_the_first_reader_queues_a_slot() {
         let slot = Slot::new(Duration::ZERO);
         assert!(slot.claim());

@@ -62,6 +62,18 @@ async fn a_session_is_read_only_bounded_and_of_known_version() {
 }
 
 #[tokio::test]
+async fn a_server_far_away_notices_within_minutes_that_we_are_gone() {
+    let server = client::start(&[]).await;
+    let mut far = open(&server, &server.tcp_dsn("postgres")).await;
+    for (setting, expected) in
+        [("tcp_keepalives_idle", "60"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "6")]
+    {
+        assert_eq!(value(&mut far, &format!("SHOW {setting}")).await, expected, "{setting}");
+    }
+    assert!(!server.log().contains("tcp_keepalives"), "{}", server.log());
+}
+
+#[tokio::test]
 async fn a_query_that_misses_its_deadline_is_gone_from_the_server() {
     let server = client::start_with(Settings::default()).await;
     let mut late = admin(&server).await;

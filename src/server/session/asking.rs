@@ -15,6 +15,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// Until the first query says its own.
 pub(super) const FIRST_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A host that vanishes takes no leave, and by the kernel's own settings its sessions would outlive it by two hours. Has no
+/// effect on a socket of the same host, and goes to no connection that a pooler gives to others.
+const KEEPALIVES: &str = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6";
 
 /// What is set in the session, or has to be set for each query.
 pub(super) struct Settings {
@@ -63,6 +66,9 @@ impl Settings {
             [(110_000, "jit = off"), (140_000, "idle_session_timeout = 0"), (170_000, "transaction_timeout = 0")];
         for (_, setting) in since.into_iter().filter(|(since, _)| self.version >= *since) {
             let _ = write!(batch, "; {verb} {setting}");
+        }
+        if self.how == Setting::Session {
+            let _ = write!(batch, "; {KEEPALIVES}");
         }
         if self.ascii {
             let _ = write!(batch, "; {verb} client_encoding = SQL_ASCII");
