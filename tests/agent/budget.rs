@@ -13,10 +13,10 @@ use crate::pair::{self, ROLE, until_true};
 use crate::program::{Answer, Program, get, label, watching};
 
 /// How long the readers read.
-const READING: Duration = Duration::from_secs(8);
+const READING: Duration = Duration::from_secs(6);
 const READING_LARGE: Duration = Duration::from_secs(2);
 const READERS: usize = 200;
-const DATABASES: usize = 40;
+const DATABASES: usize = 12;
 
 /// Needs a lock on a table that others hold and wait for.
 const ALTERED: &str = r#"
