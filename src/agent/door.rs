@@ -1,6 +1,5 @@
 //! Whether a server takes new connections, which the one that is open does not tell.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,39 +10,32 @@ const KNOCK_AFTER: Duration = Duration::from_secs(300);
 /// What was shut is tried again after this time.
 const KNOCK_AGAIN: Duration = Duration::from_secs(10);
 
-/// How the latest attempt to connect went.
+/// When somebody last tried to connect, and why the latest attempt failed if it did.
 #[derive(Debug, Default)]
-pub(super) struct Door {
-    latest: Mutex<Option<(Instant, Option<FailureClass>)>>,
-    knocking: AtomicBool,
-}
+pub(super) struct Door(Mutex<Option<(Instant, Option<FailureClass>)>>);
 
 impl Door {
     /// Notes that an attempt ended at `now`, and why it failed if it did.
     pub(super) fn note(&self, now: Instant, failure: Option<FailureClass>) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, failure));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, failure));
     }
 
     /// Takes the turn to connect for no other reason than to see whether that is possible: true for the first who asks
     /// when it is time.
     pub(super) fn claim(&self, now: Instant) -> bool {
-        let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = latest.is_some_and(|(at, failure)| {
-            let after = if failure.is_some() { KNOCK_AGAIN } else { KNOCK_AFTER };
-            now.saturating_duration_since(at) >= after
-        });
-        is_due && !self.knocking.swap(true, Ordering::AcqRel)
-    }
-
-    /// Gives the turn back.
-    pub(super) fn release(&self) {
-        self.knocking.store(false, Ordering::Release);
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((tried, failure)) = latest.as_mut() else { return false };
+        let is_due = now.saturating_duration_since(*tried) >= if failure.is_some() { KNOCK_AGAIN } else { KNOCK_AFTER };
+        if is_due {
+            *tried = now;
+        }
+        is_due
     }
 
     /// Why nobody gets in, if the latest attempt failed for a reason that concerns everybody: what our role may not do,
     /// others may.
     pub(super) fn refusal(&self) -> Option<FailureClass> {
-        let (_, failure) = (*self.latest.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (_, failure) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
         failure.filter(|class| {
             use FailureClass as Class;
             let shuts_out_all =
@@ -65,7 +57,6 @@ mod tests {
         assert!(!door.claim(start + KNOCK_AFTER / 2));
         assert!(door.claim(start + KNOCK_AFTER) && !door.claim(start + KNOCK_AFTER), "one at a time");
         door.note(start + KNOCK_AFTER, Some(FailureClass::Timeout));
-        door.release();
         assert_eq!(door.refusal(), Some(FailureClass::Timeout));
         assert!(!door.claim(start + KNOCK_AFTER) && door.claim(start + KNOCK_AFTER + KNOCK_AGAIN));
         door.note(start, Some(FailureClass::TooManyConnections));

@@ -156,7 +156,6 @@ impl Lane {
             let _ = self.connect().await;
             self.session = None;
         }
-        self.shared.door.release();
     }
 
     async fn ask_facts(&mut self) -> Result<Facts, (FailureClass, String)> {
