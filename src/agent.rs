@@ -11,6 +11,7 @@ mod host;
 mod lane;
 mod memory;
 mod own;
+mod queue;
 mod slot;
 mod state;
 mod turn;

@@ -73,9 +73,7 @@ impl Watched {
             self.send(&self.slow, Ask::Probe);
         }
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
-        let mut chosen: Vec<_> = chosen.filter(|(_, (_, definition))| wanted(&definition.name)).collect();
-        // What took long stands behind what did not, so that it is late alone.
-        chosen.sort_by_cached_key(|(_, (slot, _))| slot.latest().map(|run| run.duration()));
+        let chosen: Vec<_> = chosen.filter(|(_, (_, definition))| wanted(&definition.name)).collect();
         for &(at, (slot, _)) in &chosen {
             if slot.fresh(asked, epoch).is_none() && slot.claim() {
                 self.ask(at, slot);

@@ -83,8 +83,9 @@ async fn what_hangs_fails_or_floods_harms_itself_alone() {
     .await;
     let bad = ["asleep", "divided", "broad", "flood", "many"];
     let success = "pgvitals_collector_success";
-    agent.facts_until("all of them failed", |facts| {
-        bad.iter().all(|collector| of(facts, &server, collector, success) == Some(0.0))
+    agent.facts_until("each ran once", |facts| {
+        let failed = facts.values(success, &[&label(&server)]).into_iter().filter(|success| *success == 0.0).count();
+        failed == bad.len() && bad.iter().all(|collector| of(facts, &server, collector, success) == Some(0.0))
     });
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(6) {
@@ -131,8 +132,11 @@ async fn a_reader_gets_what_there_is_when_his_time_is_up_and_all_of_it_when_he_h
         assert_eq!(there + absent, names.len(), "what is not there says why: {}", facts.text);
         (there, began.elapsed())
     };
-    let (there, took) = read(2);
-    assert!(there < names.len() && took < Duration::from_secs(10), "{there} after {took:?}");
+    // The second one finds the lane busy with what the first one asked, and the server is up all the same.
+    for _ in 0..2 {
+        let (there, took) = read(4);
+        assert!(there < names.len() && took < Duration::from_secs(10), "{there} after {took:?}");
+    }
     assert_eq!(read(60).0, names.len());
 }
 
