@@ -49,8 +49,8 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// More than connecting, cancelling and a probe after a loss take together, beside the query itself.
 const BESIDE_THE_QUERY: Duration = Duration::from_secs(30);
-/// A backend's caches grow with what it saw, so connections are not kept for ever.
-const LONGEST_SESSION: Duration = Duration::from_secs(3600);
+/// How long a session has to end that is to be replaced.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// One of the two connections of a server.
 pub(super) struct Lane {
@@ -302,14 +302,17 @@ impl Lane {
 
     /// Makes sure of an open connection.
     async fn connect(&mut self) -> Result<(), ConnectFailure> {
-        if self.session.as_ref().is_some_and(|session| !session.is_closed() && session.age() < LONGEST_SESSION) {
+        let longest = self.shared.server.options().longest_session();
+        if self.session.as_ref().is_some_and(|session| !session.is_closed() && session.age() < longest) {
             return Ok(());
         }
         if let Some((_, failure)) = self.refused.as_ref().filter(|(at, _)| at.elapsed() < ASK_AGAIN_AFTER) {
             return Err(failure.clone());
         }
-        // Closed before the next one opens: two lanes are two connections at any moment.
-        self.session = None;
+        // Gone before the next one opens: two lanes are two connections at any moment.
+        if let Some(session) = self.session.take() {
+            session.close(FAREWELL).await;
+        }
         if self.opening.is_empty() {
             let shared = Arc::clone(&self.shared);
             let is_socket = shared.server.options().is_one_socket();
@@ -341,12 +344,16 @@ impl Lane {
         let Some(session) = &mut self.session else { return Err(no_connection()) };
         let answer = session.query(sql, statement_timeout, timeout).await;
         if session.is_closed()
-            && let Some(stuck) = self.session.take().filter(Session::is_stuck)
+            && let Some(session) = self.session.take()
         {
+            if !session.is_stuck() {
+                session.close(FAREWELL).await;
+                return answer;
+            }
             let count = Arc::clone(&self.shared.stuck);
             count.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(async move {
-                stuck.ended().await;
+                session.ended().await;
                 count.fetch_sub(1, Ordering::Relaxed);
             });
         }

@@ -51,6 +51,8 @@ impl Increase {
 const STEPS: u64 = 120;
 /// How much older than the latest a snapshot may be without the clock having been set back.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(60);
+/// Of one counter. Databases and tables may come and go faster than a window passes: then the newest have no rate.
+const MOST_SERIES: usize = 10_000;
 /// Resets are never thinned, so a "counter" that falls all the time needs a bound of its own.
 const MOST_POINTS: usize = 4 * 120;
 
@@ -110,6 +112,9 @@ impl History {
                 }
                 write_key(&sample, &mut key);
                 if !counter.series.contains_key(key.as_str()) {
+                    if counter.series.len() >= MOST_SERIES {
+                        continue;
+                    }
                     counter.series.insert(key.as_str().into(), Points::new());
                 }
                 if let Some(points) = counter.series.get_mut(key.as_str()) {
@@ -427,6 +432,21 @@ mod tests {
             let expected = (hour > 0).then(|| f64::from(hour.min(24)) * 3_600.0);
             assert_eq!(increase.map(|increase| increase.amount), expected, "{hour}");
         }
+    }
+
+    #[test]
+    fn series_that_come_and_go_are_bounded() {
+        let mut history = History::new([("c", Duration::from_secs(86_400))]);
+        let churn = |round: u64| {
+            let lines: Vec<_> = (0..1_000).map(|n| format!("c{{datname=\"{round}-{n}\"}} 1")).collect();
+            snapshot(at(round * 1_000), &lines.join("\n"))
+        };
+        (0..20).for_each(|round| history.record(&churn(round)));
+        assert_eq!(history.counters["c"].series.len(), MOST_SERIES);
+        // What has left the window makes room for the reading after.
+        history.record(&churn(100_000));
+        history.record(&churn(100_001));
+        assert_eq!(history.counters["c"].series.len(), 1_000);
     }
 
     proptest! {

@@ -14,6 +14,8 @@ use super::service;
 
 const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_SOCKETS: &str = "/var/run/postgresql";
+/// A backend's caches grow with what it saw, so sessions are not kept for ever.
+const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 
 /// One of the places where a server may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +152,7 @@ pub struct ConnectOptions {
     pub(super) channel_binding: ChannelBinding,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) target: TargetSession,
+    pub(super) longest_session: Duration,
 }
 
 impl ConnectOptions {
@@ -190,6 +193,7 @@ impl ConnectOptions {
             channel_binding: all.get("channel_binding").map_or(Ok(ChannelBinding::Prefer), str::parse)?,
             connect_timeout: connect_timeout(&all)?,
             target: all.get("target_session_attrs").map_or(Ok(TargetSession::Any), str::parse)?,
+            longest_session: LONGEST_SESSION,
         })
     }
 
@@ -209,6 +213,17 @@ impl ConnectOptions {
     #[must_use]
     pub fn without_password(self) -> Self {
         Self { password: None, passfile: None, ..self }
+    }
+
+    /// The same with sessions that are replaced after this time, and not after an hour.
+    #[must_use]
+    pub fn with_longest_session(self, longest_session: Duration) -> Self {
+        Self { longest_session, ..self }
+    }
+
+    /// After this time a session is replaced.
+    pub fn longest_session(&self) -> Duration {
+        self.longest_session
     }
 
     /// `host:port` or `/directory:port` of the first host: the server's name unless it has a better one.

@@ -28,7 +28,7 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('server_version_num'), pg
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    /// A query is on its way. Stays so when the caller drops its future.
+    /// A query is on its way. Stays so when the caller drops its future, or has no use for the rest of the answer.
     Busy,
     /// Cancelled or out of step; only good for being dropped.
     Broken,
@@ -38,8 +38,8 @@ enum State {
 
 /// A connection to one database, one query at a time.
 ///
-/// Dropping it closes the socket at once; a query that is still running, because the future that waited for it was
-/// dropped, is cancelled on the server.
+/// Dropping it takes leave of the server without waiting for it; a query that is still running, because the future that
+/// waited for it was dropped, is cancelled on the server.
 pub struct Session {
     client: Client,
     driver: Option<JoinHandle<()>>,
@@ -215,7 +215,9 @@ impl Session {
         };
         self.state = match outcome {
             _ if self.state == State::Stuck => State::Stuck,
-            Err(QueryFailure::Deadline(_) | QueryFailure::TooLarge(_) | QueryFailure::Lost { .. }) => State::Broken,
+            // The server is still sending.
+            Err(QueryFailure::TooLarge(_)) => State::Busy,
+            Err(QueryFailure::Deadline(_) | QueryFailure::Lost { .. }) => State::Broken,
             _ => State::Idle,
         };
         outcome

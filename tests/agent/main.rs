@@ -46,6 +46,8 @@ mod discovery;
 mod doctor;
 /// Servers on other hosts, of which this host's facts would not be true.
 mod elsewhere;
+/// A long life: memory, files, connections and the log stay as they are.
+mod endurance;
 /// What the sinks write, read by the parsers that users have.
 mod exposition;
 /// Every way to be refused, and passwords from everywhere.
