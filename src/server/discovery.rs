@@ -72,7 +72,7 @@ impl Discovered {
 }
 
 /// Every server of this host once: Debian's clusters in the order of version and name, running or not, then sockets that
-/// somebody listens on, then running postmasters without a socket that we can see; [`MOST_SERVERS`] at most, and first
+/// somebody listens on, then running postmasters without a socket that we can see; 100 at most, and first
 /// those that are trusted.
 pub fn discover(roots: &DiscoveryRoots) -> Vec<Discovered> {
     let clusters = debian::clusters(&roots.etc_postgresql);

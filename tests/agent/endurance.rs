@@ -89,6 +89,11 @@ async fn hours_of_readings_leave_memory_files_and_log_as_they_were() {
 async fn a_server_that_comes_and_goes_is_told_once_each_time() {
     let mut server = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
     pair::prepare(&server).await;
+    // A talkative server: what it says at each login is not for our log.
+    let talk = "CREATE FUNCTION talk() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..100 LOOP \
+                RAISE WARNING 'much'; END LOOP; END $$; CREATE EVENT TRIGGER talk ON login EXECUTE FUNCTION talk(); \
+                ALTER EVENT TRIGGER talk ENABLE ALWAYS";
+    server.sql("postgres", talk).await.unwrap();
     let agent = Program::start(&watching(&[&server]));
     let up = |value| move |facts: &Facts| facts.values("pg_up", &[]) == [value];
     agent.facts_until("it is up", up(1.0));
@@ -104,6 +109,7 @@ async fn a_server_that_comes_and_goes_is_told_once_each_time() {
     }
     let lines = agent.log().lines().count() - before;
     // A collector that was being asked at that moment has a line of its own, and one for its recovery.
+    assert!(server.log().contains("much"), "the server has talked");
     assert!((6..30).contains(&lines), "{lines} lines: {}", agent.log());
 }
 

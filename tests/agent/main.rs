@@ -94,6 +94,8 @@ mod resets;
 mod secrets;
 /// The agent as a service: what its manager hears, and how it ends.
 mod service;
+/// What SECURITY.md promises.
+mod security;
 /// A session: read-only, bounded, and what it leaves behind.
 mod sessions;
 /// What the server's log says of us: that we connected, and nothing else.
