@@ -78,6 +78,8 @@ mod nrpe;
 mod pair;
 /// Objects planted under the catalog's names.
 mod planted;
+/// Passwords in every form that they can be written in.
+mod passwords;
 /// Sessions through `PgBouncer`, and its console.
 mod pooler;
 /// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.
@@ -91,6 +93,7 @@ mod reload;
 /// Counters that are reset, evicted, or of another run of their server.
 mod resets;
 /// Passwords: every one works in every form, and none is ever shown.
+/// No password is ever shown.
 mod secrets;
 /// The agent as a service: what its manager hears, and how it ends.
 mod service;
