@@ -36,9 +36,12 @@ impl Secrets {
     }
 }
 
-/// A connection string with a password, or credentials in another URL. A range such as `@10:20` is neither.
+/// A connection string with a password, or credentials in another URL. A range such as `@10:20` is neither, and a file
+/// may be called `password.toml`.
 fn may_hold_one(text: &str) -> bool {
-    text.to_ascii_lowercase().contains("password") || text.rfind('@').is_some_and(|at| at > 0)
+    let text = text.to_ascii_lowercase();
+    let assigns = text.split("password").skip(1).any(|rest| rest.trim_start().starts_with('='));
+    assigns || text.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'))
 }
 
 #[cfg(test)]
@@ -53,6 +56,7 @@ mod tests {
         let shown = "PGVITALS POSTGRESQL://… UNKNOWN: no check \"postgresql://…\", not @10:20";
         assert_eq!(secrets.conceal(said), shown);
         assert_eq!(among(&["once", "password=canary"]).conceal("no 'password=canary'"), "no '…'");
-        assert!(among(&["check", "online", "--agent", "http://127.0.0.1:9187", "-w", "@5"]).is_empty());
+        let plain = ["--agent", "http://127.0.0.1:9187", "-w", "@5:10", "--config", "/home/me@site/password.toml"];
+        assert!(among(&plain).is_empty());
     }
 }
