@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::collect::host::Roots;
-use crate::server::DiscoveryRoots;
+use crate::server::{Databases, DiscoveryRoots};
 use crate::source::{Source, SourceError};
 use crate::unit::Span;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub server: Vec<ServerConfig>,
     /// How local clusters are found.
     pub discovery: Discovery,
+    /// Which databases of each server are entered by definitions that ask in every database.
+    pub databases: Databases,
     /// Where the host's facts are read.
     pub host: HostConfig,
     /// Where points are pushed to; nowhere without it.
@@ -183,6 +185,7 @@ impl Default for Config {
             checks: None,
             server: Vec::new(),
             discovery: Discovery::default(),
+            databases: Databases::default(),
             host: HostConfig::default(),
             graphite: None,
             history: History::default(),

@@ -9,10 +9,12 @@
 //! - `options` completes them, `password` finds the password anew for each connection
 //! - `connect` opens a socket, with `tls`, and logs in; `wire` mends what is not UTF-8
 //! - `session` prepares the connection, asks, cancels; `rows` is the answer
+//! - `databases` which databases a server has, and which of them are entered
 //! - `failure` says why there is none
 //! - `place` says whether the server is on this machine
 
 mod connect;
+mod databases;
 mod discovery;
 mod dsn;
 mod environment;
@@ -31,6 +33,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub use databases::{Barrier, Database, Databases, Listing, ServerState};
 pub use discovery::{Discovered, DiscoveryRoots, cluster_name, discover};
 pub use dsn::{parse as parse_dsn, split_list as split_dsn_list};
 pub use environment::Environment;
