@@ -3,8 +3,8 @@
 //! Nothing here keeps time. Whoever wants to know reads; a collector whose result is older than its `fresh_for` is asked,
 //! and readers who come meanwhile share that run.
 
+mod census;
 mod cost;
-mod databases;
 mod door;
 mod facts;
 mod host;
@@ -15,6 +15,7 @@ mod queue;
 mod slot;
 mod state;
 mod turn;
+mod walk;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,15 +24,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
 pub use own::{CONNECT_FAILURE, Ledger};
-pub use slot::{Outcome, Skip};
+pub use slot::{Gap, Outcome, Skip};
 pub use turn::Turn;
 
 use tracing::info;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Scope};
 use crate::collect::host::{COLLECTORS, Roots};
 use crate::metric::{Family, Kind, Snapshot, Table};
-use crate::server::ConnectOptions;
+use crate::server::{ConnectOptions, Databases};
 use slot::Run;
 use state::Condition;
 use watched::Watched;
@@ -53,6 +54,7 @@ pub struct Agent {
     /// Whether the host is only shown while a watched server is on it.
     host_of_servers: bool,
     told_elsewhere: Once,
+    databases: Databases,
     ledger: Arc<Ledger>,
 }
 
@@ -65,6 +67,9 @@ pub struct Want {
     pub server: Option<Arc<str>>,
     /// After this time, and in any case after an hour, the reader gets what there is.
     pub deadline: Duration,
+    /// Whether it waits until then for what has to be asked in every database, however long that takes, instead of taking
+    /// what the latest walk over them gave.
+    pub patient: bool,
 }
 
 /// Everything known at one moment, and why the rest is not.
@@ -100,18 +105,20 @@ pub struct Report {
     pub duration: Duration,
     /// How old its result is.
     pub age: Duration,
+    /// The databases of which it gives nothing although it should.
+    pub gaps: Arc<[Gap]>,
 }
 
 impl Default for Want {
     fn default() -> Self {
-        Self { collectors: None, server: None, deadline: DEADLINE }
+        Self { collectors: None, server: None, deadline: DEADLINE, patient: false }
     }
 }
 
 impl Want {
-    /// Only these collectors.
+    /// Only these collectors, and patiently: nobody else waits for the answer.
     pub fn only(collectors: impl IntoIterator<Item = String>) -> Self {
-        Self { collectors: Some(collectors.into_iter().collect()), ..Self::default() }
+        Self { collectors: Some(collectors.into_iter().collect()), patient: true, ..Self::default() }
     }
 
     fn is_of(&self, server: &str) -> bool {
@@ -132,6 +139,7 @@ impl Agent {
             host: host.map(host::Host::new),
             host_of_servers: false,
             told_elsewhere: Once::new(),
+            databases: Databases::default(),
             ledger,
         }
     }
@@ -140,6 +148,12 @@ impl Agent {
     #[must_use]
     pub fn with_host_of_servers(self) -> Self {
         Self { host_of_servers: true, ..self }
+    }
+
+    /// The same with other databases to enter where definitions ask in every database.
+    #[must_use]
+    pub fn with_databases(self, databases: Databases) -> Self {
+        Self { databases, ..self }
     }
 
     /// The catalog it works with.
@@ -157,14 +171,16 @@ impl Agent {
         if servers.get(name).is_some_and(|watched| *watched.shared.server.options() == options) {
             return false;
         }
-        let same = previous.filter(|previous| previous.catalog.asks_the_same(&self.catalog));
+        let same = previous
+            .filter(|previous| previous.databases == self.databases && previous.catalog.asks_the_same(&self.catalog));
         let known = same.and_then(|previous| {
             let watched = previous.servers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
             (*watched.shared.server.options() == options).then_some(watched)
         });
         known.iter().flat_map(|watched| &watched.shared.slots).for_each(|slot| slot.memory.forget());
         let name: Arc<str> = Arc::from(name);
-        let watched = known.unwrap_or_else(|| Arc::new(Watched::start(Arc::clone(&name), options, &self.catalog)));
+        let start = || Watched::start(Arc::clone(&name), options, &self.catalog, self.databases.clone());
+        let watched = known.unwrap_or_else(|| Arc::new(start()));
         servers.insert(name, watched);
         true
     }
@@ -238,7 +254,7 @@ impl Agent {
         let mut refreshing = tokio::task::JoinSet::new();
         for server in self.wanted(want) {
             let want = want.clone();
-            refreshing.spawn(async move { server.refresh(asked, deadline, |name| want.has(name)).await });
+            refreshing.spawn(async move { server.refresh(asked, deadline, want.patient, |name| want.has(name)).await });
         }
         let of_host = want.server.is_none() && COLLECTORS.iter().any(|collector| want.has(collector.name));
         let host = self.host.as_ref().filter(|_| of_host);
@@ -317,12 +333,14 @@ impl Reading {
     ) {
         let latest = slot.and_then(slot::Slot::latest);
         let timed = shown.as_ref().ok().or(latest.as_ref());
+        let walked = shown.as_ref().ok().and_then(|run| run.walked.as_ref());
         let report = Report {
             server: server.cloned(),
             collector: collector.to_owned(),
             outcome: shown.as_ref().map_or_else(Clone::clone, |run| run.outcome.clone()),
             duration: timed.map(|run| run.duration()).unwrap_or_default(),
             age: timed.map(|run| run.started.elapsed()).unwrap_or_default(),
+            gaps: walked.map(|walked| Arc::clone(&walked.gaps)).unwrap_or_default(),
         };
         runs.add(&report, timed.map(Arc::as_ref), slot);
         if let Ok(run) = shown {
@@ -359,21 +377,24 @@ impl Reading {
             families.extend(failure.into_families());
         }
         let mut runs = own::Runs::new();
-        for (definition, slot) in shared.definitions.iter().zip(&shared.slots) {
+        for (at, (definition, slot)) in shared.definitions.iter().zip(&shared.slots).enumerate() {
             if want.has(&definition.name) {
+                let absent = |reason: &str| Outcome::Failed { class: "timeout", reason: reason.to_owned() };
                 let shown = match &state {
-                    Ok(_) => slot.shown(asked, epoch).ok_or_else(|| Outcome::Failed {
-                        class: "timeout",
-                        reason: "not answered within this reading's deadline".to_owned(),
-                    }),
+                    Ok(_) if definition.scope == Scope::Database => walk::shown(shared, at, asked, epoch)
+                        .ok_or_else(|| absent("the walk over the databases is not through yet")),
+                    Ok(_) => {
+                        slot.shown(asked, epoch).ok_or_else(|| absent("not answered within this reading's deadline"))
+                    }
                     Err((class, reason)) => Err(Outcome::server_down(class, reason)),
                 };
-                let shown = shown.map(|run| shared.databases.without_gone(run));
+                let shown = shown.map(|run| shared.census.without_gone(run));
                 self.add_run(Some(&shared.name), &definition.name, &shown, &mut runs, Some(slot));
             }
         }
         families.extend(runs.into_families());
         families.extend(own::connections(shared));
+        families.extend(walk::families(shared, epoch));
         self.add(Some(&shared.name), families);
         self.servers.push(ServerReport { name: Arc::clone(&shared.name), state });
     }

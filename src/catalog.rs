@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use include_dir::{Dir, include_dir};
 
-pub use definition::{Definition, MetricColumn, Mistake, Query, Top};
+pub use definition::{DATNAME, Definition, MetricColumn, Mistake, Query, Top};
 pub use format::{Role, Scope, Version};
 pub use need::{Grantee, Lack, Need, Schema};
 
@@ -78,6 +78,7 @@ impl Catalog {
         }
         refuse_duplicates(&definitions, sources)?;
         refuse_unknown_metrics(&definitions, sources)?;
+        refuse_rates_of_walks(&definitions, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
         Ok(Self { checks: check::group(rules), definitions })
     }
@@ -188,6 +189,28 @@ fn refuse_unknown_metrics(
     Ok(())
 }
 
+/// What is read once in some minutes has no rate over seconds: it would be 0 between two walks, and then far too high.
+fn refuse_rates_of_walks(
+    definitions: &[Arc<Definition>],
+    sources: &BTreeMap<String, Source>,
+) -> Result<(), SourceError> {
+    let is_walked = |metric: &str| {
+        let makes = |definition: &&Arc<Definition>| definition.metrics.iter().any(|it| it.makes(metric));
+        definitions.iter().find(makes).is_some_and(|definition| definition.scope == Scope::Database)
+    };
+    for definition in definitions {
+        for rule in &definition.rules {
+            let walked = rule.windows().into_iter().map(|(metric, _)| metric).find(|metric| is_walked(metric));
+            if let (Some(metric), Some(source)) = (walked, sources.get(&definition.name)) {
+                let name = rule.name();
+                let reason = format!("rule `{name}` uses a rate of `{metric}`, which is read in database scope only");
+                return Err(mistake_at(source, &format!("({metric}"), reason));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn provider<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Option<Provider<'a>> {
     if let Some(collector) = host::COLLECTORS.iter().find(|collector| collector.gives(family)) {
         return Some(Provider::Host(collector.name));
@@ -271,8 +294,9 @@ help = "One"
         let mut found = Vec::new();
         for (at, _) in code.match_indices('(') {
             let (start, word) = word_before(code[..at].trim_end().len());
-            // `AS name(column)` names the columns of what stands before it.
-            let names_columns = word_before(code[..start].trim_end().len()).1.ends_with("AS");
+            // `AS name(column)` names the columns of what stands before it, `WITH RECURSIVE name(column)` its own.
+            let before = word_before(code[..start].trim_end().len()).1;
+            let names_columns = before.ends_with("AS") || before == "RECURSIVE";
             let is_grammar = word.is_empty() || GRAMMAR.split(' ').any(|known| known == word);
             if !(is_grammar || names_columns || ["pg_catalog.", "{schema}."].iter().any(|it| word.starts_with(it))) {
                 found.push(word.to_owned());
@@ -330,5 +354,14 @@ help = "One"
         let rule = "help = \"x\"\n[[rule]]\nname = \"r\"\nvalue = \"pg_nothing\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n";
         let error = load(&[("r.toml", rule)]).unwrap_err();
         assert_eq!(error, "/r.toml:4: rule `r` uses the metric `pg_nothing`, which nothing provides");
+    }
+
+    #[test]
+    fn a_rate_of_what_is_read_in_each_database_is_refused() {
+        let walked =
+            MINE.replace("help = \"Mine\"", "help = \"Mine\"\nscope = \"database\"").replace("gauge", "counter");
+        let rule = "[[rule]]\nname = \"r\"\nvalue = \"rate(pg_mine[5min])\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n";
+        let error = load(&[("mine.toml", &format!("{walked}{rule}"))]).unwrap_err();
+        assert_eq!(error, "/mine.toml:14: rule `r` uses a rate of `pg_mine`, which is read in database scope only");
     }
 }

@@ -1,5 +1,6 @@
 //! Asking: how a collector answers, and what can go wrong.
 
+pub mod gathered;
 pub mod host;
 pub mod shown;
 pub mod sql;
@@ -33,6 +34,9 @@ pub enum CollectError {
         /// How many there may be.
         most: usize,
     },
+    /// More text than any answer may have.
+    #[error("the answers together are too large")]
+    TooMuch,
     /// A file of the host could not be read.
     #[error("read {}: {source}", path.display())]
     Read {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::agent::{Agent, CONNECT_FAILURE, Outcome, Reading, Skip, Want};
+use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Skip, Want};
 use crate::catalog::{Catalog, Provider};
 use crate::check::{self, Answer, Check, Facts, History, Limits, Threshold, ThresholdError, Verdict};
 
@@ -172,7 +172,7 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
             .reports_of(name)
             .map(|report| Answer {
                 server: report.server.as_deref().map(str::to_owned),
-                outcome: outcome(&report.outcome),
+                outcome: outcome(&report.outcome, &report.gaps),
             })
             .collect(),
         // Only `pg_up` is judged of these, and it is there for every server; what it lacks when 0 is the reason.
@@ -200,8 +200,13 @@ fn refusal<'a>(reading: &'a Reading, server: &str) -> Option<&'a str> {
     samples.find(|sample| sample.label("server") == Some(server))?.label("class")
 }
 
-fn outcome(outcome: &Outcome) -> check::Outcome {
+fn outcome(outcome: &Outcome, gaps: &[Gap]) -> check::Outcome {
     match outcome {
+        // What was found in the others is judged, and this beside it.
+        Outcome::Ok if let [Gap { datname, reason, .. }, more @ ..] = gaps => {
+            let more = if more.is_empty() { String::new() } else { format!(" (and {} more databases)", more.len()) };
+            check::Outcome::Failed(format!("{datname}: {reason}{more}"))
+        }
         Outcome::Ok => check::Outcome::Ran,
         Outcome::Skipped { why: Skip::Nothing, reason } => check::Outcome::Skipped(reason.clone()),
         // What we cannot look at is not known to be well.
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_we_may_not_look_at_is_not_taken_for_well() {
-        let skipped = |why| outcome(&Outcome::Skipped { why, reason: String::new() });
+        let skipped = |why| outcome(&Outcome::Skipped { why, reason: String::new() }, &[]);
         assert_eq!(skipped(Skip::Privilege), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Elsewhere), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Extension), check::Outcome::Failed(String::new()));

@@ -107,7 +107,8 @@ impl Plan {
         let host = &self.config.host;
         let read = host.enabled != HostEnabled::No;
         let roots = read.then(|| Roots { proc: host.proc.clone(), sys: host.sys.clone() });
-        let mut agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger));
+        let mut agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger))
+            .with_databases(self.config.databases.clone());
         let before = previous.map(Judge::agent);
         if let Some(before) = before {
             agent = agent.with_host_of(before);

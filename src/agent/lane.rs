@@ -1,19 +1,22 @@
 //! A lane: one connection of a server and the collectors that take turns on it.
 //!
 //! The fast lane probes and asks what answers in time. A collector that overran is asked on the slow lane, so that it
-//! delays no other, until it answers in half its time. There is no third connection.
+//! delays no other, until it answers in half its time; so is what has to be asked in every database. There is no third
+//! connection.
+
+mod walk;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::databases;
+use super::census;
 use super::facts::{Facts, LIBRARIES, Probe};
 use super::queue::Queue;
 use super::slot::{LOCKED, Outcome, Run, Skip, Slot};
@@ -31,6 +34,8 @@ pub(super) enum Ask {
     Probe,
     /// Run the collector in this place.
     Collect(usize),
+    /// Go on with the walk over the databases, or begin one.
+    Walk,
 }
 
 /// The time a probe has on an open connection.
@@ -62,21 +67,35 @@ pub(super) struct Lane {
     refused: Option<(Instant, ConnectFailure)>,
     /// The libraries of the server that started at this time, which no later start can change.
     libraries: (String, BTreeSet<String>),
+    walk: Option<walk::Walk>,
+    refusals: walk::Refusals,
+    /// To itself: the walk goes on behind whoever waits.
+    again: WeakUnboundedSender<Ask>,
 }
 
 impl Lane {
     /// The lane that probes, and asks what is quick.
-    pub(super) fn fast(shared: Arc<Shared>) -> Self {
-        Self::new(shared, false)
+    pub(super) fn fast(shared: Arc<Shared>, again: WeakUnboundedSender<Ask>) -> Self {
+        Self::new(shared, again, false)
     }
 
-    /// The lane for what overran.
-    pub(super) fn slow(shared: Arc<Shared>) -> Self {
-        Self::new(shared, true)
+    /// The lane for what overran, and for the walk over the databases.
+    pub(super) fn slow(shared: Arc<Shared>, again: WeakUnboundedSender<Ask>) -> Self {
+        Self::new(shared, again, true)
     }
 
-    fn new(shared: Arc<Shared>, slow: bool) -> Self {
-        Self { shared, slow, session: None, opening: JoinSet::new(), refused: None, libraries: Default::default() }
+    fn new(shared: Arc<Shared>, again: WeakUnboundedSender<Ask>, slow: bool) -> Self {
+        Self {
+            shared,
+            slow,
+            session: None,
+            opening: JoinSet::new(),
+            refused: None,
+            libraries: Default::default(),
+            walk: None,
+            refusals: walk::Refusals::default(),
+            again,
+        }
     }
 
     /// Serves until the server is no longer watched.
@@ -97,13 +116,15 @@ impl Lane {
         match ask {
             Ask::Probe => self.probe().await,
             Ask::Collect(at) => self.collect(at).await,
+            Ask::Walk => self.walk().await,
         }
     }
 
     /// How long an answer takes at most: every wait in it has a limit.
     fn longest(&self, ask: Ask) -> Duration {
         match ask {
-            Ask::Probe => BESIDE_THE_QUERY,
+            // Each step of a walk begins a turn of its own.
+            Ask::Probe | Ask::Walk => BESIDE_THE_QUERY,
             Ask::Collect(at) => {
                 self.shared.definitions.get(at).map_or(Duration::ZERO, |it| it.timeout) + BESIDE_THE_QUERY
             }
@@ -121,6 +142,10 @@ impl Lane {
         };
         match ask {
             Ask::Probe if self.slow => {}
+            Ask::Walk => {
+                self.walk = None;
+                self.publish_to_all(self.shared.state().0, &Outcome::Failed { class: "panic", reason: reason() });
+            }
             Ask::Probe => {
                 let epoch = self.shared.note(Condition::Down { class: FailureClass::Other, reason: reason() });
                 self.shared.probe.publish(run(epoch));
@@ -211,10 +236,10 @@ impl Lane {
 
     /// A failure is no news: the next probe asks again.
     async fn name_databases(&mut self, mark: &str) {
-        if self.shared.databases.has_changed(mark)
-            && let Ok(names) = self.query(databases::NAMES, little_less_than(FAST_LIMIT), PROBE_TIMEOUT).await
+        if self.shared.census.has_changed(mark)
+            && let Ok(names) = self.query(census::NAMES, little_less_than(FAST_LIMIT), PROBE_TIMEOUT).await
         {
-            self.shared.databases.note(mark, &names);
+            self.shared.census.note(mark, &names);
         }
     }
 
@@ -291,6 +316,7 @@ impl Lane {
                 rows: collected.rows,
                 folded: collected.folded,
                 remainder: collected.remainder,
+                walked: None,
             },
             Err(error) => {
                 let class = if matches!(error, CollectError::TooLarge { .. }) { "too_large" } else { "column" };

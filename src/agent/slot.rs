@@ -83,6 +83,28 @@ pub(super) struct Run {
     pub(super) folded: usize,
     /// By counter, what the folded rows have of it.
     pub(super) remainder: BTreeMap<String, f64>,
+    /// How it fared in each database; none for a run in one session.
+    pub(super) walked: Option<Walked>,
+}
+
+/// What is to be told of a run in many databases.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Walked {
+    /// The time that its queries took, without what ran between them.
+    pub(super) spent: Duration,
+    /// The databases of which it gives nothing although it should.
+    pub(super) gaps: Arc<[Gap]>,
+}
+
+/// A database that a collector could not ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Its name.
+    pub datname: String,
+    /// What kind of failure, one word of a small set.
+    pub class: &'static str,
+    /// What happened.
+    pub reason: String,
 }
 
 impl Run {
@@ -97,11 +119,13 @@ impl Run {
             rows: 0,
             folded: 0,
             remainder: BTreeMap::new(),
+            walked: None,
         }
     }
 
     pub(super) fn duration(&self) -> Duration {
-        self.finished.saturating_duration_since(self.started)
+        let took = || self.finished.saturating_duration_since(self.started);
+        self.walked.as_ref().map_or_else(took, |walked| walked.spent)
     }
 }
 
@@ -126,9 +150,9 @@ pub(super) const LOCKED: &str = "locked";
 /// A result of a slow collector is shown this much longer than it is fresh; its age is a metric.
 const SLOW_RESULT_AGE: Duration = Duration::from_secs(60);
 /// A failure is asked again after this time, however long a good result may be kept.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What the server refused to show is asked again after this time.
-const RETRY_UNPRIVILEGED: Duration = Duration::from_secs(600);
+pub(super) const RETRY_UNPRIVILEGED: Duration = Duration::from_secs(600);
 
 impl Slot {
     /// For what costs nobody else anything: a result is used again for `fresh_for`.
@@ -201,6 +225,11 @@ impl Slot {
     /// Takes the turn to queue this slot: true for the first who asks until it ran.
     pub(super) fn claim(&self) -> bool {
         !self.queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether somebody waits for it to be asked.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.queued.load(Ordering::Acquire)
     }
 
     /// Stores a run and wakes the readers that wait for it.

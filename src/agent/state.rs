@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::census::Census;
 use super::cost::RoundTrip;
-use super::databases::Databases;
 use super::door::Door;
 use super::facts::{Facts, Probe};
 use super::slot::Slot;
 use super::turn::Turn;
-use crate::catalog::{Catalog, Definition};
-use crate::server::{ConnectOptions, FailureClass, Server};
+use super::walk::Walks;
+use crate::catalog::{Catalog, Definition, Scope};
+use crate::server::{ConnectOptions, Databases, FailureClass, Server};
 
 /// What is known of a server for as long as one state of it lasts.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Shared {
     pub(super) probe: Slot,
     /// What a probe asks.
     pub(super) probing: Probe,
-    pub(super) databases: Databases,
+    pub(super) census: Census,
     /// How long the latest probe took.
     pub(super) round_trip: Arc<RoundTrip>,
     /// Whether new connections are taken.
@@ -46,15 +47,20 @@ pub(super) struct Shared {
     pub(super) turns: [Turn; 2],
     /// Connections that we gave up, and that the server is still busy with.
     pub(super) stuck: Arc<AtomicU64>,
+    pub(super) walks: Walks,
     state: RwLock<(u64, Condition)>,
 }
 
 impl Shared {
     /// A server of which nothing is known yet.
-    pub(super) fn new(name: Arc<str>, options: ConnectOptions, catalog: &Catalog) -> Self {
+    pub(super) fn new(name: Arc<str>, options: ConnectOptions, catalog: &Catalog, databases: Databases) -> Self {
         let definitions: Vec<_> = catalog.asking().cloned().collect();
         let round_trip = Arc::<RoundTrip>::default();
-        let slot = |definition: &Arc<Definition>| Slot::weighed(definition.fresh_for, Arc::clone(&round_trip));
+        let slot = |definition: &Arc<Definition>| match definition.scope {
+            Scope::Server => Slot::weighed(definition.fresh_for, Arc::clone(&round_trip)),
+            // What a walk costs is weighed as a whole.
+            Scope::Database => Slot::new(definition.fresh_for),
+        };
         Self {
             server: Server::new(&*name, options),
             name,
@@ -62,13 +68,14 @@ impl Shared {
             definitions,
             probe: Slot::new(Duration::ZERO),
             probing: Probe::new(catalog),
-            databases: Databases::default(),
+            census: Census::default(),
             round_trip,
             door: Door::default(),
             connects: AtomicU64::new(0),
             open: Default::default(),
             turns: Default::default(),
             stuck: Arc::default(),
+            walks: Walks::new(databases),
             state: RwLock::new((0, Condition::Unknown)),
         }
     }

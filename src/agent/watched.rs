@@ -12,8 +12,9 @@ use tokio::time::timeout_at;
 use super::lane::{Ask, Lane};
 use super::slot::Slot;
 use super::state::{Condition, Shared};
-use crate::catalog::Catalog;
-use crate::server::{ConnectOptions, is_here};
+use super::walk;
+use crate::catalog::{Catalog, Scope};
+use crate::server::{ConnectOptions, Databases, is_here};
 
 /// A server and its lanes; dropping it ends them, and a query that is under way is cancelled.
 #[derive(Debug)]
@@ -27,12 +28,12 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Begins to watch a server; nothing is asked before the first reader comes.
-    pub(super) fn start(name: Arc<str>, options: ConnectOptions, catalog: &Catalog) -> Self {
-        let shared = Arc::new(Shared::new(name, options, catalog));
+    pub(super) fn start(name: Arc<str>, options: ConnectOptions, catalog: &Catalog, databases: Databases) -> Self {
+        let shared = Arc::new(Shared::new(name, options, catalog, databases));
         let (fast, asks) = unbounded_channel();
-        let fast_lane = tokio::spawn(Lane::fast(Arc::clone(&shared)).serve(asks));
+        let fast_lane = tokio::spawn(Lane::fast(Arc::clone(&shared), fast.downgrade()).serve(asks));
         let (slow, asks) = unbounded_channel();
-        let slow_lane = tokio::spawn(Lane::slow(Arc::clone(&shared)).serve(asks));
+        let slow_lane = tokio::spawn(Lane::slow(Arc::clone(&shared), slow.downgrade()).serve(asks));
         Self { shared, fast, slow, lanes: [fast_lane.abort_handle(), slow_lane.abort_handle()], here: OnceCell::new() }
     }
 
@@ -54,8 +55,15 @@ impl Watched {
         self.here.get().copied()
     }
 
-    /// Has the wanted collectors asked where their results are not fresh, and waits for them until the deadline.
-    pub(super) async fn refresh(&self, asked: Instant, deadline: Instant, wanted: impl Fn(&str) -> bool) {
+    /// Has the wanted collectors asked where their results are not fresh, and waits for them until the deadline; for a
+    /// walk over the databases only if it is quick, or if `patient`.
+    pub(super) async fn refresh(
+        &self,
+        asked: Instant,
+        deadline: Instant,
+        patient: bool,
+        wanted: impl Fn(&str) -> bool,
+    ) {
         let hangs = self.shared.hangs();
         if self.shared.probe.claim() {
             self.send(&self.fast, Ask::Probe);
@@ -73,10 +81,17 @@ impl Watched {
             self.send(&self.slow, Ask::Probe);
         }
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
-        let chosen: Vec<_> = chosen.filter(|(_, (_, definition))| wanted(&definition.name)).collect();
+        let chosen = chosen.filter(|(_, (_, definition))| wanted(&definition.name));
+        let (walked, chosen): (Vec<_>, Vec<_>) =
+            chosen.partition(|(_, (_, definition))| definition.scope == Scope::Database);
         for &(at, (slot, _)) in &chosen {
             if slot.fresh(asked, epoch).is_none() && slot.claim() {
                 self.ask(at, slot);
+            }
+        }
+        for &(at, (slot, _)) in &walked {
+            if walk::is_due(&self.shared, at, asked, epoch) && slot.claim() {
+                self.send(&self.slow, Ask::Walk);
             }
         }
         for &(at, (slot, _)) in &chosen {
@@ -87,6 +102,18 @@ impl Watched {
                     || matches!(condition, Condition::Down { .. })
             };
             wait(slot, deadline, settled, || self.ask(at, slot)).await;
+        }
+        for (at, (slot, _)) in walked {
+            let settled = || {
+                let (epoch, condition) = self.shared.state();
+                let is_slow = slot.is_slow() && !patient;
+                is_slow || !walk::is_due(&self.shared, at, asked, epoch) || matches!(condition, Condition::Down { .. })
+            };
+            let patience = if patient { deadline } else { deadline.min(asked + walk::PATIENCE) };
+            wait(slot, patience, settled, || self.send(&self.slow, Ask::Walk)).await;
+            if !settled() && Instant::now() >= asked + walk::PATIENCE {
+                slot.set_slow(true);
+            }
         }
     }
 
@@ -131,7 +158,7 @@ mod tests {
 
     fn watched() -> Watched {
         let options = ConnectOptions::parse("host=/nowhere", &Environment::new(|_| None)).unwrap();
-        Watched::start(Arc::from("a"), options, &Catalog::built_in().unwrap())
+        Watched::start(Arc::from("a"), options, &Catalog::built_in().unwrap(), Databases::default())
     }
 
     async fn next_run(slot: &Slot, ask: impl Fn()) -> Arc<Run> {

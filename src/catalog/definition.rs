@@ -15,6 +15,10 @@ use crate::metric::{Kind, Merge, Metric};
 use crate::unit::Span;
 
 const FRESH_FOR: Duration = Duration::from_secs(1);
+/// In database scope each answer costs a session per database.
+const FRESH_FOR_IN_DATABASES: Duration = Duration::from_secs(60);
+/// The label of every sample in database scope.
+pub const DATNAME: &str = "datname";
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -128,7 +132,11 @@ impl Definition {
             at: error.span().unwrap_or_default(),
             reason: error.message().trim_end().replace('\n', ", "),
         })?;
-        let labels = identifiers(&spec.labels)?;
+        let labels = label_names(&spec.labels, spec.scope)?;
+        let fresh_for = match spec.scope {
+            Scope::Server => FRESH_FOR,
+            Scope::Database => FRESH_FOR_IN_DATABASES,
+        };
         let definition = Self {
             name: name.to_owned(),
             help: spec.help.clone(),
@@ -137,11 +145,15 @@ impl Definition {
             needs: needs(&spec)?,
             extension: extension(&spec)?,
             preload: preload(&spec)?,
-            fresh_for: spec.fresh_for.map_or(FRESH_FOR, |Span(span)| span),
+            fresh_for: spec.fresh_for.map_or(fresh_for, |Span(span)| span),
             timeout: timeout(&spec)?,
             top: top(&spec)?,
             queries: queries(text, &spec)?,
-            metrics: spec.metric.iter().map(|metric| metric_column(metric, &labels)).collect::<Result<_, _>>()?,
+            metrics: spec
+                .metric
+                .iter()
+                .map(|metric| metric_column(metric, &labels, spec.scope))
+                .collect::<Result<_, _>>()?,
             rules: rules(&spec)?,
             text: text.to_owned(),
         };
@@ -162,6 +174,12 @@ impl Definition {
             if known.insert(name.get_ref(), name.span()).is_some() {
                 return Err(Mistake::at(name, format!("metric `{}` stands twice in this file", name.get_ref())));
             }
+        }
+        let mut written =
+            spec.labels.iter().chain(spec.metric.iter().flat_map(|it| it.get_ref().labels.iter().flatten()));
+        if let (Scope::Database, None, Some(label)) = (self.scope, &self.top, written.next()) {
+            let reason = "expected `max_series`: in database scope labels multiply by the number of databases";
+            return Err(Mistake::at(label, reason));
         }
         self.check_columns(spec)
     }
@@ -268,7 +286,7 @@ fn queries(text: &str, spec: &FileSpec) -> Result<Vec<Query>, Mistake> {
     fragment::expand(text, &spec.query, &spec.fragment, spec.extension.is_some())
 }
 
-fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String]) -> Result<MetricColumn, Mistake> {
+fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String], scope: Scope) -> Result<MetricColumn, Mistake> {
     let spec = spec.get_ref();
     metric_name(&spec.name)?;
     identifier(&spec.column)?;
@@ -286,7 +304,7 @@ fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String]) -> Result<Metric
     Ok(MetricColumn {
         metric: Arc::new(Metric { name: spec.name.get_ref().clone(), help: spec.help.clone(), kind }),
         column: spec.column.get_ref().clone(),
-        labels: spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), identifiers)?,
+        labels: spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), |labels| label_names(labels, scope))?,
         merge,
         remember: spec.remember,
     })
@@ -299,8 +317,21 @@ fn rules(spec: &FileSpec) -> Result<Vec<Rule>, Mistake> {
         .collect()
 }
 
-fn identifiers(names: &[Spanned<String>]) -> Result<Vec<String>, Mistake> {
-    names.iter().map(|name| identifier(name).map(|()| name.get_ref().clone())).collect()
+/// The names as they are written; in database scope after the one that every sample gets.
+fn label_names(names: &[Spanned<String>], scope: Scope) -> Result<Vec<String>, Mistake> {
+    let mut all = Vec::with_capacity(names.len() + 1);
+    if scope == Scope::Database {
+        if let Some(name) = names.iter().find(|name| name.get_ref() == DATNAME) {
+            let reason = "expected another name: in database scope every sample gets the label `datname` already";
+            return Err(Mistake::at(name, reason));
+        }
+        all.push(DATNAME.to_owned());
+    }
+    for name in names {
+        identifier(name)?;
+        all.push(name.get_ref().clone());
+    }
+    Ok(all)
 }
 
 fn identifier(name: &Spanned<String>) -> Result<(), Mistake> {
@@ -408,11 +439,21 @@ help = "Checkpoints by time"
             ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"galaxy\"", 4, "unknown variant `galaxy`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nneeds = [\n\"monitor\"]", 5, "expected a predefined role"),
             ("labels = [\"who\"]", "labels = [\"who\"]\npreload = true", 4, "expected `extension`"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"database\"", 3, "expected `max_series`"),
+            ("labels = [\"who\"]", "labels = [\"datname\"]\nscope = \"database\"", 3, "`datname` already"),
         ] {
             let (found, text) = mistake(from, to);
             assert!(text.contains(reason), "{to}: {text}");
             assert_eq!(found, line, "{to}: {text}");
         }
+    }
+
+    #[test]
+    fn in_database_scope_every_metric_has_the_label_of_the_database_first() {
+        let head = "labels = [\"who\"]\nscope = \"database\"\nmax_series = 3\nrank_by = \"timed\"";
+        let definition = Definition::parse("checkpoints", &GOOD.replace("labels = [\"who\"]", head)).unwrap();
+        assert_eq!(definition.metrics[0].labels, ["datname", "who"]);
+        assert_eq!(definition.fresh_for, Duration::from_secs(60));
     }
 
     #[test]

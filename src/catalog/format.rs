@@ -83,6 +83,8 @@ pub enum Scope {
     /// Once per server, in the database that the server's DSN names.
     #[default]
     Server,
+    /// In every database of the server that may be entered; each sample gets the label `datname`.
+    Database,
 }
 
 /// In which role of the server a definition's query runs.

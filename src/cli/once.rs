@@ -1,12 +1,16 @@
 //! `pgvitals once`: one reading, printed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 
 use super::{Format, OnceArgs, print, sources};
-use crate::agent::{Outcome, Want};
+use crate::agent::{Gap, Outcome, Want};
 use crate::sink::{graphite, json, openmetrics, prometheus};
+
+/// Whoever runs this waits for nothing else, and gets all sooner than this unless there are thousands of databases.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
     let plan = sources::plan(&args.source)?;
@@ -18,6 +22,7 @@ pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
         bail!("no collector {unknown:?}, expected one of: {}", known.join(", "));
     }
     let want = if args.collectors.is_empty() { Want::default() } else { Want::only(args.collectors.iter().cloned()) };
+    let want = Want { patient: true, deadline: DEADLINE, ..want };
     let runtime = sources::runtime()?;
     let reading = runtime.block_on(async { plan.start(&Arc::default(), None).agent().read(&want).await });
     let mut text = String::new();
@@ -37,13 +42,15 @@ pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
         }
     }
     for report in &reading.reports {
+        let place = report.server.as_deref().unwrap_or("the host");
         match &report.outcome {
             Outcome::Failed { class: "server_down", .. } => {}
-            Outcome::Failed { reason, .. } => {
-                let place = report.server.as_deref().unwrap_or("the host");
-                eprintln!("pgvitals: {} of {place}: {reason}", report.collector);
+            Outcome::Failed { reason, .. } => eprintln!("pgvitals: {} of {place}: {reason}", report.collector),
+            _ => {
+                for Gap { datname, reason, .. } in report.gaps.iter() {
+                    eprintln!("pgvitals: {} of {place}, {datname}: {reason}", report.collector);
+                }
             }
-            _ => {}
         }
     }
     Ok(())

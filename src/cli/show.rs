@@ -3,7 +3,7 @@
 use anyhow::{anyhow, bail};
 
 use super::{CatalogArgs, ShowArgs, SourceArgs, print, sources};
-use crate::catalog::{Catalog, Definition, Role, Version};
+use crate::catalog::{Catalog, Definition, Role, Scope, Version};
 use crate::check::{Check, Limits, Rule, Threshold};
 use crate::collect::host::COLLECTORS;
 use crate::plan::Servers;
@@ -17,7 +17,8 @@ pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
             Role::Primary => " (primary only)",
             Role::Standby => " (standby only)",
         };
-        text += &format!("  {:<22} {}{role}\n", definition.name, definition.help);
+        let scope = if definition.scope == Scope::Database { " (in each database)" } else { "" };
+        text += &format!("  {:<22} {}{role}{scope}\n", definition.name, definition.help);
     }
     text += "\nCollectors of the host\n";
     for collector in COLLECTORS {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::CollectError;
 use super::shown::Shown;
-use crate::catalog::{Definition, MetricColumn, Top};
+use crate::catalog::{Definition, MetricColumn, Scope, Top};
 use crate::metric::{Column, Family, Kind, Metric, Table};
 use crate::server::RowSet;
 
@@ -40,8 +40,19 @@ pub fn families_of(definition: &Definition, rows: &RowSet, last: &mut Shown) -> 
     if definition.top.is_none() && rows.len() > MOST_ROWS {
         return Err(CollectError::TooLarge { rows: rows.len(), most: MOST_ROWS });
     }
+    families_of_ranked(definition, rows, rows.len(), last)
+}
+
+/// The same, where only the first `ranked` rows may stay: those after them are sums of what was too small already.
+pub(super) fn families_of_ranked(
+    definition: &Definition,
+    rows: &RowSet,
+    ranked: usize,
+    last: &mut Shown,
+) -> Result<Collected, CollectError> {
     let columns = Columns::of(definition, rows)?;
-    let shown = definition.top.as_ref().map(|top| chosen(definition, top, &columns, rows, last)).transpose()?;
+    let choose = |top: &Top| chosen(definition, top, &columns, rows, ranked, last);
+    let shown = definition.top.as_ref().map(choose).transpose()?;
     let mut shapes = shapes_of(definition, &columns)?;
     for row in 0..rows.len() {
         let folded = shown.as_ref().is_some_and(|shown| shown.get(row) == Some(&false));
@@ -61,28 +72,28 @@ pub fn families_of(definition: &Definition, rows: &RowSet, last: &mut Shown) -> 
 
 /// One row of an answer.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    rows: &'a RowSet,
-    row: usize,
+pub(super) struct Row<'a> {
+    pub(super) rows: &'a RowSet,
+    pub(super) row: usize,
 }
 
 impl<'a> Row<'a> {
-    fn get(self, column: usize) -> Option<&'a str> {
+    pub(super) fn get(self, column: usize) -> Option<&'a str> {
         self.rows.value(self.row, column)
     }
 }
 
 /// Where the declared columns are in the rows.
-struct Columns<'a>(HashMap<&'a str, usize>);
+pub(super) struct Columns<'a>(HashMap<&'a str, usize>);
 
 impl<'a> Columns<'a> {
-    fn of(definition: &Definition, rows: &'a RowSet) -> Result<Self, CollectError> {
+    pub(super) fn of(definition: &Definition, rows: &'a RowSet) -> Result<Self, CollectError> {
         let found = Self(rows.columns().iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect());
         definition.columns().into_iter().try_for_each(|column| found.find(column).map(drop))?;
         Ok(found)
     }
 
-    fn find(&self, column: &str) -> Result<usize, CollectError> {
+    pub(super) fn find(&self, column: &str) -> Result<usize, CollectError> {
         self.0.get(column).copied().ok_or_else(|| CollectError::Column {
             column: column.to_owned(),
             reason: "the query does not return it".to_owned(),
@@ -96,16 +107,17 @@ fn chosen(
     top: &Top,
     columns: &Columns<'_>,
     rows: &RowSet,
+    ranked: usize,
     last: &mut Shown,
 ) -> Result<Vec<bool>, CollectError> {
     let labels: BTreeSet<&str> =
         definition.metrics.iter().flat_map(|metric| &metric.labels).map(String::as_str).collect();
     let labels = labels.into_iter().map(|label| columns.find(label)).collect::<Result<Vec<_>, _>>()?;
     let rank = columns.find(&top.rank_by)?;
-    let mut ranked: Vec<(f64, u64)> = Vec::new();
+    let mut ranks: Vec<(f64, u64)> = Vec::new();
     let mut places: HashMap<u64, usize> = HashMap::new();
     let mut place_of_row = Vec::with_capacity(rows.len());
-    for index in 0..rows.len() {
+    for index in 0..ranked {
         let row = Row { rows, row: index };
         // Of the same labels the same number, from one reading to the next.
         let mut hasher = DefaultHasher::new();
@@ -113,23 +125,27 @@ fn chosen(
             row.get(label).unwrap_or_default().hash(&mut hasher);
         }
         let key = hasher.finish();
-        let place = *places.entry(key).or_insert(ranked.len());
-        if place == ranked.len() {
-            ranked.push((0.0, key));
+        let place = *places.entry(key).or_insert(ranks.len());
+        if place == ranks.len() {
+            ranks.push((0.0, key));
         }
         let value = number(row, rank, &top.rank_by)?.unwrap_or_default();
-        if let Some((sum, _)) = ranked.get_mut(place) {
+        if let Some((sum, _)) = ranks.get_mut(place) {
             *sum += value;
         }
         place_of_row.push(place);
     }
-    let shown = last.choose(top.keep, &ranked);
-    Ok(place_of_row.into_iter().map(|place| shown.get(place) == Some(&true)).collect())
+    let shown = last.choose(top.keep, &ranks);
+    let mut stays: Vec<bool> = place_of_row.into_iter().map(|place| shown.get(place) == Some(&true)).collect();
+    stays.resize(rows.len(), false);
+    Ok(stays)
 }
 
 /// The metrics of a definition that have the same labels.
 struct Shape<'a> {
     labels: Vec<usize>,
+    /// Whether rows are folded: not where the only label is the database, of which there is a bounded number.
+    folds: bool,
     metrics: Vec<Filled<'a>>,
     table: Table,
 }
@@ -152,7 +168,9 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
             at
         } else {
             let labels = source.labels.iter().map(|label| columns.find(label)).collect::<Result<_, _>>()?;
-            shapes.push((&source.labels, Shape { labels, metrics: Vec::new(), table: Table::new(&source.labels) }));
+            let folds = definition.scope != Scope::Database || source.labels.len() > 1;
+            let table = Table::new(&source.labels);
+            shapes.push((&source.labels, Shape { labels, folds, metrics: Vec::new(), table }));
             shapes.len() - 1
         };
         let Some((_, shape)) = shapes.get_mut(at) else { continue };
@@ -174,7 +192,7 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
 
 impl Shape<'_> {
     fn add(&mut self, row: Row<'_>, folded: bool) -> Result<(), CollectError> {
-        let label = |&at: &usize| if folded { REMAINDER } else { row.get(at).unwrap_or_default() };
+        let label = |&at: &usize| if folded && self.folds { REMAINDER } else { row.get(at).unwrap_or_default() };
         self.table.row(&self.labels.iter().map(label).collect::<Vec<_>>());
         for metric in &mut self.metrics {
             let Some(value) = number(row, metric.value, &metric.source.column)? else { continue };
@@ -232,7 +250,7 @@ fn name_part(text: &str) -> String {
 
 /// A value as PostgreSQL prints it; NULL is not known. Texts that only Rust takes for numbers, and numbers too large to be
 /// kept, are errors: a value is never made up.
-fn number(row: Row<'_>, at: usize, column: &str) -> Result<Option<f64>, CollectError> {
+pub(super) fn number(row: Row<'_>, at: usize, column: &str) -> Result<Option<f64>, CollectError> {
     let Some(text) = row.get(at) else { return Ok(None) };
     let parsed = match text {
         "t" => Some(1.0),

@@ -12,6 +12,9 @@ use ring::digest::{SHA256, digest};
 use crate::agent::Reading;
 use crate::check::Verdict;
 
+/// How many databases that could not be asked are named.
+const MOST_GAPS: usize = 100;
+
 /// The page: servers, checks with the worst first, and what is absent.
 pub(super) fn write(reading: &Reading, mut verdicts: Vec<Verdict>, host: &str) -> String {
     let mut page = format!("{PAGE_HEAD}<style>{STYLE}</style><h1>pgvitals <small>on {}</small></h1>", escape(host));
@@ -50,6 +53,12 @@ pub(super) fn write(reading: &Reading, mut verdicts: Vec<Verdict>, host: &str) -
         let (collector, server) = (escape(&report.collector), escape(report.server.as_deref().unwrap_or("host")));
         let (word, reason) = (report.outcome.word(), escape(reason));
         let _ = write!(page, "<tr><td>{collector}<td>{server}<td>{word}<td>{reason}</tr>");
+    }
+    let gaps = reading.reports.iter().flat_map(|report| report.gaps.iter().map(move |gap| (report, gap)));
+    for (report, gap) in gaps.take(MOST_GAPS) {
+        let (collector, server) = (escape(&report.collector), escape(report.server.as_deref().unwrap_or("host")));
+        let (datname, reason) = (escape(&gap.datname), escape(&gap.reason));
+        let _ = write!(page, "<tr><td>{collector}<td>{server}, {datname}<td>failed<td>{reason}</tr>");
     }
     page.push_str(PAGE_FOOT);
     page
@@ -104,10 +113,11 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::agent::{Outcome, Report, ServerReport, Skip};
+    use crate::agent::{Gap, Outcome, Report, ServerReport, Skip};
     use crate::check::Status;
     use crate::metric::Snapshot;
 
@@ -129,13 +139,14 @@ mod tests {
             outcome: Outcome::Skipped { why: Skip::Nothing, reason: "<s>".to_owned() },
             duration: Duration::ZERO,
             age: Duration::ZERO,
+            gaps: Arc::new([Gap { datname: "<q>".to_owned(), class: "timeout", reason: "<del>".to_owned() }]),
         });
         let of = |check: &str, status| Verdict { status, ..Verdict::unknown(check, "<em>") };
         let verdicts = vec![of("calm", Status::Ok), of("urgent", Status::Critical)];
         let page = write(&reading, verdicts, "<h6>");
         assert!(page.find("urgent") < page.find("calm"), "{page}");
         assert!(page.contains("18.4<td>standby") && page.contains("authentication"), "{page}");
-        for hostile in ["<b>", "<i>", "<u>", "<s>", "<em>", "<h6>"] {
+        for hostile in ["<b>", "<i>", "<u>", "<s>", "<em>", "<h6>", "<q>", "<del>"] {
             assert!(!page.contains(hostile), "{hostile} in {page}");
         }
     }

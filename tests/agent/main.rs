@@ -76,10 +76,10 @@ mod nagios_objects;
 mod nrpe;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
-/// Objects planted under the catalog's names.
-mod planted;
 /// Passwords in every form that they can be written in.
 mod passwords;
+/// Objects planted under the catalog's names.
+mod planted;
 /// Sessions through `PgBouncer`, and its console.
 mod pooler;
 /// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.
@@ -95,10 +95,10 @@ mod resets;
 /// Passwords: every one works in every form, and none is ever shown.
 /// No password is ever shown.
 mod secrets;
-/// The agent as a service: what its manager hears, and how it ends.
-mod service;
 /// What SECURITY.md promises.
 mod security;
+/// The agent as a service: what its manager hears, and how it ends.
+mod service;
 /// A session: read-only, bounded, and what it leaves behind.
 mod sessions;
 /// What the server's log says of us: that we connected, and nothing else.
@@ -115,5 +115,7 @@ mod texts;
 mod tls;
 /// Databases, slots, sessions and servers that are gone.
 mod vanished;
+/// The walk over the databases: who is entered, who is not, and what it costs.
+mod walk;
 /// Every page of the web server.
 mod web;

@@ -31,7 +31,13 @@ impl Pair {
         for statement in [
             "CREATE TABLE seen (id int PRIMARY KEY)",
             "CREATE TABLE beats (at timestamptz)",
-            "CREATE TABLE wide AS SELECT repeat('x', 1000) AS text FROM generate_series(1, 2000)",
+            "CREATE TABLE wide WITH (autovacuum_enabled = false) AS SELECT repeat('x', 1000) AS text FROM generate_series(1, 2000)",
+            "CREATE TABLE worn WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, \
+                autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0) AS SELECT 1 AS id",
+            "DELETE FROM worn",
+            "SELECT * FROM seen",
+            "SET enable_seqscan = off; SELECT * FROM seen WHERE id = 1",
+            "VACUUM ANALYZE seen",
             // Before any transaction stays open: it waits for the end of all.
             "SELECT pg_create_logical_replication_slot('decoded', 'pgoutput')",
         ] {
@@ -50,6 +56,8 @@ impl Pair {
         }
         // What is read of the archiver stays fresh for a while, so that it has to be there from the beginning.
         until_true(&primary, "SELECT last_archived_time > last_failed_time FROM pg_stat_archiver").await;
+        let vacuumed = "count(last_vacuum) > 0 AND count(last_autovacuum) > 0 AND count(last_autoanalyze) > 0";
+        until_true(&primary, &format!("SELECT {vacuumed} FROM pg_stat_user_tables")).await;
         let idle = primary.client("postgres").await.unwrap();
         idle.batch_execute("BEGIN; SELECT txid_current()").await.unwrap();
         let mut busy = JoinSet::new();
@@ -80,6 +88,7 @@ impl Pair {
 fn settings(binaries: &Binaries) -> Settings {
     let mut conf = vec![
         "archive_mode = on",
+        "autovacuum_naptime = 1s",
         // The first attempt fails, as the time of a failure is to be seen too.
         "archive_command = 'test -e tried || { touch tried; false; }'",
         "max_prepared_transactions = 5",

@@ -14,14 +14,14 @@ use crate::program::{free_port, until};
 use crate::sessions::{SHORT, SLEEP, assert_gone};
 
 /// A `PgBouncer` before a cluster; ended when dropped.
-struct PgBouncer {
+pub(crate) struct PgBouncer {
     child: Child,
     port: u16,
 }
 
 impl PgBouncer {
     /// Starts it; it takes connections when this returns.
-    fn start(server: &Cluster, pool_mode: &str) -> Self {
+    pub(crate) fn start(server: &Cluster, pool_mode: &str) -> Self {
         let port = free_port();
         let (sockets, folder) = (server.socket_dir(), server.data());
         let (sockets, folder) = (sockets.display(), folder.display());
@@ -51,7 +51,7 @@ impl PgBouncer {
         pooler
     }
 
-    fn dsn(&self) -> String {
+    pub(crate) fn dsn(&self) -> String {
         format!("host=127.0.0.1 port={} user=postgres", self.port)
     }
 }

@@ -173,7 +173,9 @@ const INHERITED: &[&str] = &[
     "pg_stat_archiver_archived_count",
     "pg_stat_archiver_failed_count",
     "pg_stat_database_*",
+    "pg_stat_user_tables_*",
     "pg_stat_wal_receiver_*",
+    "pg_statio_user_tables_*",
 ];
 
 fn is_inherited(name: &str) -> bool {

@@ -101,6 +101,8 @@ async fn scram_is_bound_to_the_tls_connection() {
         let outcome = outcome(&server, &format!("{dsn} {more}")).await;
         assert_eq!(outcome, expected.map(ToOwned::to_owned), "{more}");
     }
+    let closed = open(&server, &format!("{dsn} sslmode=require")).await;
+    assert!(closed.close(LIMIT).await, "the server's end of it is heard of");
     // A cancel request takes the way of its session.
     let mut late = open(&server, &format!("{dsn} sslmode=require")).await;
     let failure = late.query(SLEEP, LIMIT * 10, SHORT).await.unwrap_err();

@@ -17,7 +17,7 @@ const LABEL: &str = "datname";
 
 /// What is known of the databases of a server.
 #[derive(Debug, Default)]
-pub(super) struct Databases(RwLock<Known>);
+pub(super) struct Census(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -26,7 +26,7 @@ struct Known {
     names: Option<(Instant, HashSet<Box<str>>)>,
 }
 
-impl Databases {
+impl Census {
     /// Whether the names have to be asked for; the first mark is only noted.
     pub(super) fn has_changed(&self, mark: &str) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
