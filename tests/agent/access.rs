@@ -211,7 +211,7 @@ fn renewed_certificates_and_passwords_are_followed_and_mistakes_are_not() {
     // A reload that finds a mistake changes nothing either.
     guarded.write("basic_auth_users: {alice: canary}\n");
     guarded.agent.signal(Signal::HUP);
-    guarded.agent.log_until("cli::serve: configuration not taken over", 1);
+    guarded.agent.log_until("serve: configuration not taken over", 1);
     assert_eq!((get("correct horse"), get("wrong")), (Said::Status(200), Said::Status(401)));
     guarded.write(&with(HORSE));
     until("all is well again", file_is_good);

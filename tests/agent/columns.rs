@@ -6,9 +6,11 @@ use std::fs;
 use std::sync::Arc;
 
 use pgvitals::agent::{Agent, Outcome, Want};
-use pgvitals::catalog::{Catalog, Definition, MetricColumn, Version};
+use pgvitals::catalog::{Catalog, Definition, MetricColumn, Scope, Version};
+use pgvitals::collect::CollectError;
+use pgvitals::collect::gathered::Gathered;
 use pgvitals::collect::shown::Shown;
-use pgvitals::collect::sql::families_of;
+use pgvitals::collect::sql::{Collected, families_of};
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use pgvitals::metric::{Family, Kind};
 use pgvitals::server::RowSet;
@@ -66,6 +68,8 @@ async fn assert_types(cluster: &Cluster) {
         }
         // A label of a time or a fraction would be a new series with every reading.
         let labels = definition.metrics.iter().flat_map(|metric| metric.labels.iter().map(String::as_str));
+        // In database scope the walk knows the database's name.
+        let labels = labels.filter(|label| definition.scope == Scope::Server || *label != "datname");
         for label in labels.chain(definition.metrics.iter().flat_map(MetricColumn::template_columns)) {
             let found = type_of(label);
             let expected = ["text", "name", "varchar", "oid", "int4"];
@@ -100,6 +104,16 @@ fn assert_no_twins(families: &[Family], place: &str) {
     }
 }
 
+/// What is made of an answer: on the spot, or at the end of a walk over one database.
+fn collected(definition: &Arc<Definition>, answer: &RowSet) -> Result<Collected, CollectError> {
+    if definition.scope == Scope::Server {
+        return families_of(definition, answer, &mut Shown::default());
+    }
+    let mut gathered = Gathered::new(Arc::clone(definition));
+    gathered.add("postgres", answer)?;
+    gathered.into_collected(&mut Shown::default())
+}
+
 async fn assert_decoding(cluster: &Cluster) {
     let numbers = ["-1.5", "1e300", "170141183460469231731687303715884105727", "t", "NaN", "-Infinity"];
     let texts = ["", "12 kB", "1e999", "2026-01-01 00:00:00+00", "x\0\n{}\"\\|"];
@@ -119,7 +133,7 @@ async fn assert_decoding(cluster: &Cluster) {
             .collect();
         for (at, column) in answer.columns().iter().enumerate() {
             let place = |value| format!("{}.{column} = {value:?} on PostgreSQL {}", definition.name, cluster.major());
-            let read = |value| families_of(&definition, &with(&answer, at, value), &mut Shown::default());
+            let read = |value| collected(&definition, &with(&answer, at, value));
             let without = read(None).unwrap_or_else(|error| panic!("{}: {error}", place("NULL"))).families;
             let only: Vec<_> = definition.metrics.iter().filter(|metric| metric.column == *column).collect();
             for metric in only.iter().filter(|metric| metric.template_columns().next().is_none()) {

@@ -96,13 +96,13 @@ type Mistake = (fn(&Path), &'static str);
 
 const MISTAKES: &[Mistake] = &[
     (|file| fs::write(file, "[history]\ninterval = \"10").unwrap(), "pgvitals.toml:2: invalid basic string"),
-    (|file| fs::write(file, "\nlisten = 9187\n").unwrap(), "pgvitals.toml:2: invalid type: integer `9187`, expected a"),
+    (|file| fs::write(file, "\nlisten = 9187\n").unwrap(), "pgvitals.toml:2: invalid type: integer, expected a"),
     (|file| fs::write(file, "\n\nchek = 1").unwrap(), "pgvitals.toml:3: unknown field `chek`, expected one of"),
     (|file| fs::write(file, b"# \xff").unwrap(), "pgvitals.toml: not UTF-8"),
     (|_| {}, "pgvitals.toml: No such file"),
     (|file| fs::create_dir(file).unwrap(), "pgvitals.toml: Is a directory"),
     (|file| symlink(file, file).unwrap(), "pgvitals.toml: Too many levels of symbolic links"),
-    (|file| File::create(file).unwrap().set_len(100 << 20).unwrap(), "pgvitals.toml: more than 1 MiB"),
+    (|file| File::create(file).unwrap().set_len(100 << 20).unwrap(), "pgvitals.toml: larger than 1048576 bytes"),
 ];
 
 fn remove(file: &Path) {
