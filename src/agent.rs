@@ -178,9 +178,17 @@ impl Agent {
             (*watched.shared.server.options() == options).then_some(watched)
         });
         known.iter().flat_map(|watched| &watched.shared.slots).for_each(|slot| slot.memory.forget());
+        let before = previous
+            .and_then(|previous| previous.servers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned());
+        let before = before.or_else(|| servers.get(name).cloned());
         let name: Arc<str> = Arc::from(name);
-        let start = || Watched::start(Arc::clone(&name), options, &self.catalog, self.databases.clone());
-        let watched = known.unwrap_or_else(|| Arc::new(start()));
+        let watched = known.unwrap_or_else(|| {
+            let watched = Watched::start(Arc::clone(&name), options, &self.catalog, self.databases.clone());
+            if let Some(before) = before {
+                watched.shared.succeed(&before.shared);
+            }
+            Arc::new(watched)
+        });
         servers.insert(name, watched);
         true
     }

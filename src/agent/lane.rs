@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -50,6 +51,8 @@ const LONGEST_OPENING: Duration = Duration::from_secs(10);
 const LONGEST_OPENING_OF_SOCKET: Duration = Duration::from_secs(86_400);
 /// Each try to come in where we may not is a line in the server's log, and readers may be many.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// How long a server's lanes wait after a reload for those of the configuration before to leave it.
+const LONGEST_SUCCESSION: Duration = Duration::from_secs(2);
 /// What any collector gets on the fast lane, whatever its own timeout is: the others wait behind it.
 const FAST_LIMIT: Duration = Duration::from_secs(2);
 /// More than connecting, cancelling and a probe after a loss take together, beside the query itself.
@@ -194,7 +197,9 @@ impl Lane {
         if self.session.is_none() && self.pause().is_none() {
             // How it went is noted there.
             let _ = self.connect().await;
-            self.session = None;
+            if let Some(session) = self.session.take() {
+                session.close(FAREWELL).await;
+            }
         }
     }
 
@@ -339,6 +344,7 @@ impl Lane {
         if let Some(session) = self.session.take() {
             session.close(FAREWELL).await;
         }
+        self.shared.wait_for_predecessor(LONGEST_SUCCESSION).await;
         if self.opening.is_empty() {
             let shared = Arc::clone(&self.shared);
             let is_socket = shared.server.options().is_one_socket();
@@ -397,6 +403,19 @@ impl Lane {
         let open = self.session.as_ref().is_some_and(|session| !session.is_closed());
         if let Some(count) = self.shared.open.get(usize::from(self.slow)) {
             count.store(u64::from(open), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // Who comes after us waits until nothing of us is left, and for as long as that takes we are not.
+        if let (Some(session), Ok(runtime)) = (self.session.take(), Handle::try_current()) {
+            let shared = Arc::clone(&self.shared);
+            runtime.spawn(async move {
+                session.close(FAREWELL).await;
+                drop(shared);
+            });
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What is known of one server: its state and its collectors' places.
 
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use super::census::Census;
 use super::cost::RoundTrip;
@@ -48,6 +51,8 @@ pub(super) struct Shared {
     /// Connections that we gave up, and that the server is still busy with.
     pub(super) stuck: Arc<AtomicU64>,
     pub(super) walks: Walks,
+    /// What watched the same server with other settings until now.
+    predecessor: Mutex<Weak<Self>>,
     state: RwLock<(u64, Condition)>,
 }
 
@@ -76,7 +81,25 @@ impl Shared {
             turns: Default::default(),
             stuck: Arc::default(),
             walks: Walks::new(databases),
+            predecessor: Mutex::default(),
             state: RwLock::new((0, Condition::Unknown)),
+        }
+    }
+
+    /// Says what watched the same server until now.
+    pub(super) fn succeed(&self, predecessor: &Arc<Self>) {
+        if predecessor.server.options().hosts() == self.server.options().hosts() {
+            *self.predecessor.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(predecessor);
+        }
+    }
+
+    /// Waits until what watched the same server has left it, so that its sessions and ours are not there at once. Its last
+    /// readers keep it for as long as they wait, so this does not last longer than `limit`.
+    pub(super) async fn wait_for_predecessor(&self, limit: Duration) {
+        let predecessor = mem::take(&mut *self.predecessor.lock().unwrap_or_else(PoisonError::into_inner));
+        let until = Instant::now() + limit;
+        while predecessor.strong_count() > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -10,6 +10,7 @@ use super::{CheckArgs, EXIT_UNKNOWN, in_full, print, sources};
 use crate::check::Verdict;
 use crate::config::USUAL_ADDRESS;
 use crate::judge::Overrides;
+use crate::panics::{self, caught};
 use crate::sink::nagios;
 
 /// What a busy host may take from a deadline to the verdict.
@@ -19,9 +20,11 @@ pub(super) fn run(args: &CheckArgs, secrets: &Secrets) -> ExitCode {
     let (text, code) = match sources::runtime() {
         Ok(runtime) => runtime.block_on(async {
             let limit = Duration::from_secs(args.timeout.max(1));
-            match tokio::time::timeout(limit, answer(args, limit)).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => unknown(&args.name, &in_full(&error)),
+            match tokio::time::timeout(limit, caught(answer(args, limit))).await {
+                Ok(Some(Ok(answer))) => answer,
+                Ok(Some(Err(error))) => unknown(&args.name, &in_full(&error)),
+                // 101, with which a program ends that panics, is no answer to Nagios.
+                Ok(None) => unknown(&args.name, panics::REASON),
                 Err(_) => unknown(&args.name, &format!("no answer within {} s", limit.as_secs())),
             }
         }),

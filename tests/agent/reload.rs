@@ -13,6 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::lifecycle::Sessions;
 use crate::pair::{self, ROLE};
 use crate::program::{BINARY, Facts, Program, free_port, get, label, until, watching};
 
@@ -147,6 +148,29 @@ async fn no_mistake_costs_a_reading_a_session_or_a_point() {
     let facts = agent.facts();
     assert!(waiting(&facts) >= kept, "the points are kept");
     assert_eq!(facts.value("pgvitals_panics_total", &[]), Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_with_other_definitions_opens_no_third_session() {
+    let server = start("primary").await;
+    let checks = checks();
+    let config = format!("checks = {:?}\n{}", checks.path(), watching(&[&server]));
+    let agent = Program::start(&config);
+    agent.facts();
+    let sessions = Sessions::count(&server).await;
+    let readings = read_all_the_time(&agent, &server);
+    for count in 1..=3 {
+        let help = format!("help = \"Commits, told in another way {count}\"");
+        fs::write(
+            checks.path().join("commits.toml"),
+            COMMITS.replacen("help = \"Commits of all databases\"", &help, 2),
+        )
+        .unwrap();
+        take_over(&agent, &config);
+        agent.facts_until("the definition is another", |facts| facts.text.contains(&format!("another way {count}")));
+    }
+    assert!(readings() > 5);
+    assert!(sessions.most() <= 2, "{} sessions", sessions.most());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
