@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use super::{
-    Ask, BESIDE_THE_QUERY, FAST_LIMIT, Lane, PROBE_TIMEOUT, class_of, little_less_than, log_outcome, outcome_of,
-};
+use super::telling::{class_of, log_outcome, outcome_of};
+use super::{Ask, BESIDE_THE_QUERY, FAST_LIMIT, Lane, PROBE_TIMEOUT, little_less_than};
 use crate::agent::facts::Facts;
 use crate::agent::slot::{Outcome, Run, Slot};
 use crate::agent::state::{Condition, Shared};
