@@ -12,12 +12,13 @@
 //! - [`agent`] servers and host × collectors, asked on demand, as one reading
 //! - [`check`] rules and thresholds turn a snapshot into verdicts; [`judge`] brings them together with the agent
 //! - [`sink`] shows a snapshot or a verdict as text
-//! - [`access`] who may read it over HTTP; [`web`] serves it, [`push`] sends it to Graphite on time, [`serve`] runs both
-//! - [`doctor`] says what keeps facts from us
+//! - [`access`] who may read it over HTTP; [`web`] serves it; [`push`] sends it to Graphite on time
+//! - [`serve`] runs both as a service: reload, watchdog, end
+//! - [`doctor`] says what keeps facts from us, and what mends it
 //! - [`cli`] the command line
 //!
-//! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, [`panics`], and
-//! [`demo`], throw-away clusters to look at and to test against.
+//! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, [`panics`], what
+//! becomes of a mistake of ours, and [`demo`], throw-away clusters to look at and to test against.
 
 #![cfg_attr(test, allow(clippy::string_slice, reason = "a test ends where it fails"))]
 
