@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Skip, Want};
 use crate::catalog::{Catalog, Provider};
-use crate::check::{self, Answer, Check, Facts, History, Limits, Threshold, ThresholdError, Verdict};
+use crate::check::{self, Answer, Check, Facts, History, Limits, Status, Threshold, ThresholdError, Verdict};
 
 /// An agent, the thresholds in force, and the history behind rates.
 #[derive(Debug)]
@@ -100,7 +100,8 @@ impl Judge {
         Ok(self.judge(&check, &reading, given))
     }
 
-    /// As [`Judge::check`] without a history: a check of rates reads twice, a second apart.
+    /// As [`Judge::check`] without a history: a check of rates reads twice, a second apart, and one that remembers who was
+    /// there before is not called well, because nobody was looking then.
     ///
     /// # Errors
     ///
@@ -119,7 +120,21 @@ impl Judge {
             tokio::time::sleep(Duration::from_millis(1_100)).await;
             self.remember().await;
         }
-        self.check(name, overrides, deadline).await
+        let verdict = self.check(name, overrides, deadline).await?;
+        if verdict.status == Status::Ok && self.needs_memory(&check) {
+            return Ok(Verdict::unknown(
+                name,
+                "only an agent that was there before can tell who is missing: ask it with --agent",
+            ));
+        }
+        Ok(verdict)
+    }
+
+    /// Whether a rule of it is about a metric with `remember`.
+    fn needs_memory(&self, check: &Check) -> bool {
+        let remembered = self.agent.catalog().asking().flat_map(|definition| &definition.metrics);
+        let mut remembered = remembered.filter(|metric| metric.remember).map(|metric| metric.metric.name.as_str());
+        remembered.any(|name| check.metrics().any(|metric| metric == name))
     }
 
     /// Every check's verdict, and the reading they were made from.

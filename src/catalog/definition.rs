@@ -352,7 +352,8 @@ fn metric_name(name: &Spanned<String>) -> Result<(), Mistake> {
     let fixed: String = text.split('{').map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest)).collect();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     if fixed.is_empty() || fixed.starts_with(|c: char| c.is_ascii_digit()) || !fixed.chars().all(plain) {
-        let reason = format!("expected a metric name of a-z, 0-9 and _ (with {{column}} at most), got \"{text}\"");
+        let reason =
+            format!("expected a metric name of letters, digits, _ and : (with {{column}} at most), got \"{text}\"");
         return Err(Mistake::at(name, reason));
     }
     for reserved in ["pgvitals_", "node_"] {

@@ -94,8 +94,8 @@ impl Default for Databases {
 }
 
 /// What connecting waits for: the lock that `CREATE DATABASE ... TEMPLATE`, `ALTER` and `DROP DATABASE` take, and any
-/// exclusive one on a catalog but that of large objects, which may take hours to rewrite and stops nobody. A name is asked for in its own bytes, whatever encoding it was written in, because those
-/// are the bytes that have to be sent to get there.
+/// exclusive one on a catalog but that of large objects, which may take hours to rewrite and stops nobody. A name is asked
+/// for in its own bytes, whatever encoding it was written in, because those are the bytes that have to be sent to get there.
 const LIST: &str = "SET LOCAL client_encoding = SQL_ASCII; \
      WITH locked AS (SELECT CASE locktype WHEN 'object' THEN objid ELSE database END AS oid FROM pg_catalog.pg_locks \
       WHERE locktype = 'object' AND classid = 1262 \

@@ -19,7 +19,8 @@ pub enum FailureClass {
     TooManyConnections,
     /// Starting, in crash recovery, or a standby that does not accept connections yet.
     StartingUp,
-    /// A standby with `hot_standby = off`, which never accepts connections. Before 14 it is `StartingUp`: the server says the same.
+    /// A standby with `hot_standby = off`, which never accepts connections. Before 14 it is `StartingUp`: the server says
+    /// the same.
     HotStandbyOff,
     /// Shutting down, or the session was ended by an administrator.
     ShuttingDown,

@@ -153,14 +153,12 @@ impl Session {
     async fn prepare(&mut self, claimed: i32, target: TargetSession) -> Result<(), (Next, ConnectFailure)> {
         let failure = |error| (Next::Stop, ConnectFailure::of_driver("prepare the session", &error));
         self.state = State::Busy;
-        self.client.batch_execute(&Settings::first_transaction()).await.map_err(failure)?;
-        let answer = select(&self.client, FACTS).await.map_err(|error| match error {
+        let answer = select(&self.client, &Settings::first_transaction(FACTS)).await.map_err(|error| match error {
             Reading::Driver(error) => failure(error),
             Reading::TooLarge => unreadable(),
         })?;
         let facts = Facts::read(&answer).ok_or_else(unreadable)?;
         if !facts.fits(target) {
-            self.client.batch_execute("ROLLBACK").await.map_err(failure)?;
             self.state = State::Idle;
             let message = "the server is not of the kind that target_session_attrs asks for";
             return Err((Next::Host, ConnectFailure::new(FailureClass::Other, message)));
@@ -168,10 +166,8 @@ impl Session {
         self.settings.version = facts.version;
         self.in_recovery = facts.in_recovery;
         if claimed == facts.process_id {
-            let set = format!("ROLLBACK; {}", self.settings.batch("SET"));
-            self.client.batch_execute(&set).await.map_err(failure)?;
+            self.client.batch_execute(&self.settings.batch("SET")).await.map_err(failure)?;
         } else {
-            self.client.batch_execute("ROLLBACK").await.map_err(failure)?;
             self.settings.how = Setting::Transaction;
         }
         self.state = State::Idle;

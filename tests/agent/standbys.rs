@@ -6,8 +6,8 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
 
 use crate::client::PSQL;
 use crate::majors;
-use crate::pair::{self, until_true};
-use crate::program::{Facts, Program, label, watching};
+use crate::pair::{self, ROLE, until_true};
+use crate::program::{BINARY, Facts, Program, label, run, watching};
 
 const SEGMENT: f64 = 16.0 * 1024.0 * 1024.0;
 
@@ -48,6 +48,11 @@ async fn a_standby_that_vanished_is_missed_until_a_reload() {
         let verdict = agent.get("/check/standbys");
         assert_eq!(verdict.header("pgvitals-exit-code"), Some("2"), "{}", verdict.body);
         assert!(verdict.body.contains("standby was connected and is gone"), "{}", verdict.body);
+        // Who did not see it cannot miss it, and does not say that all is well.
+        let (host, port) = (primary.socket_dir().display().to_string(), primary.port());
+        let dsn = format!("host={host} port={port} user={ROLE} dbname=postgres");
+        let alone = run(BINARY, &["check", "standbys", "--dsn", &dsn], "");
+        assert_eq!(alone.status.code(), Some(3), "{}", String::from_utf8_lossy(&alone.stdout));
         // Its slot keeps more and more.
         let unread = |facts: &Facts| facts.of(&primary, "pg_replication_slots_unread_bytes");
         let (facts, _) = agent.facts_until("the slot is without its reader", |facts| unread(facts).is_some());

@@ -42,11 +42,12 @@ pub(super) enum Setting {
 }
 
 impl Settings {
-    /// Begins the transaction of the very first question, before anything is set: our role or the database may have
-    /// limits of its own that no query keeps to, or an isolation that a standby refuses.
-    pub(super) fn first_transaction() -> String {
+    /// The very first question, in a transaction of its own before anything is set: our role or the database may have
+    /// limits of its own that no query keeps to, or an isolation that a standby refuses. It is one message, so that no
+    /// other session of ours finds this one idle in its transaction.
+    pub(super) fn first_transaction(question: &str) -> String {
         let limit = milliseconds(FIRST_STATEMENT_TIMEOUT);
-        format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}")
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {limit}; {question}; ROLLBACK")
     }
 
     /// The settings as one batch, each by `verb`. Whatever changes an answer or ends a query or a session that others
