@@ -239,6 +239,7 @@ fn whatever_is_asked_over_http_is_answered() {
         Just("/check/online?w=".to_owned()),
         Just("/check/connections?c=".to_owned()),
         Just("/check/".to_owned()),
+        Just("/probe?target=".to_owned()),
         word().prop_map(|word| format!("/{word}?")),
     ];
     let request = (path, vec(word(), 0..4), prop::sample::select(&["&w=", "&c=", "&", "=", "?", "%00"][..]), word());
