@@ -7,7 +7,6 @@ pub mod sql;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Why a collector gives no families.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +14,6 @@ pub enum CollectError {
     /// Not here: another version, role or platform, or nothing to see. Expected, so not a failure.
     #[error("{0}")]
     Skipped(String),
-    /// The server did not answer in time.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
     /// A column is missing or its value cannot be read as a number.
     #[error("column `{column}`: {reason}")]
     Column {
@@ -53,4 +49,16 @@ pub enum CollectError {
         /// What was not understood.
         reason: String,
     },
+}
+
+impl CollectError {
+    /// What kind of failure it is, one word of a small set.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Column { .. } => "column",
+            Self::TooLarge { .. } | Self::TooMuch => "too_large",
+            Self::Read { .. } => "read",
+            Self::Parse { .. } | Self::Skipped(_) => "parse",
+        }
+    }
 }

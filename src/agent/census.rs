@@ -5,15 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use super::slot::Run;
+use crate::catalog::DATNAME;
 use crate::collect::sql::REMAINDER;
 use crate::metric::Family;
 use crate::server::RowSet;
 
 /// Asked only when the probe's mark of them is another.
 pub(super) const NAMES: &str = "SELECT datname FROM pg_catalog.pg_database";
-
-/// The label that says which database a sample is about.
-const LABEL: &str = "datname";
 
 /// What is known of the databases of a server.
 #[derive(Debug, Default)]
@@ -46,12 +44,13 @@ impl Census {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some((_, names)) = known.names.as_ref().filter(|(since, _)| run.started < *since) else { return run };
         let exists = |name: &str| name.is_empty() || name == REMAINDER || names.contains(name);
-        let is_gone =
-            |family: &Arc<Family>| family.samples().any(|sample| sample.label(LABEL).is_some_and(|name| !exists(name)));
+        let is_gone = |family: &Arc<Family>| {
+            family.samples().any(|sample| sample.label(DATNAME).is_some_and(|name| !exists(name)))
+        };
         if !run.families.iter().any(is_gone) {
             return run;
         }
-        let kept = |family: &Arc<Family>| Arc::new(family.retain(|sample| sample.label(LABEL).is_none_or(exists)));
+        let kept = |family: &Arc<Family>| Arc::new(family.retain(|sample| sample.label(DATNAME).is_none_or(exists)));
         Arc::new(Run { families: run.families.iter().map(kept).collect(), ..Run::clone(&run) })
     }
 }

@@ -95,8 +95,7 @@ fn run_of(started: Instant, collected: thread::Result<Result<Vec<Family>, Collec
             };
         }
         Ok(Err(CollectError::Skipped(reason))) => Outcome::Skipped { why: Skip::Nothing, reason },
-        Ok(Err(error @ CollectError::Read { .. })) => failed("read", error.to_string()),
-        Ok(Err(error)) => failed("parse", error.to_string()),
+        Ok(Err(error)) => failed(error.class(), error.to_string()),
         Err(_) => failed("panic", panics::REASON.to_owned()),
     };
     Run::without_families(started, 0, outcome)

@@ -21,7 +21,6 @@ use super::queue::Queue;
 use super::slot::{Outcome, Run, Slot};
 use super::state::{Condition, Shared};
 use crate::catalog::Definition;
-use crate::collect::CollectError;
 use crate::collect::sql::families_of;
 use crate::panics::{self, caught};
 use crate::server::{ConnectFailure, FailureClass, Session};
@@ -125,24 +124,24 @@ impl Lane {
     fn begin_anew(&mut self, ask: Ask) {
         self.session = None;
         self.opening = JoinSet::new();
-        let reason = || panics::REASON.to_owned();
-        let run = |epoch| {
-            let outcome = Outcome::Failed { class: "panic", reason: reason() };
-            Run::without_families(Instant::now(), epoch, outcome)
-        };
+        let reason = panics::REASON.to_owned();
+        let outcome = Outcome::Failed { class: "panic", reason: reason.clone() };
+        let epoch = self.shared.state().0;
         match ask {
             Ask::Probe if self.slow => {}
-            Ask::Walk => {
-                self.walk = None;
-                self.publish_to_all(self.shared.state().0, &Outcome::Failed { class: "panic", reason: reason() });
-            }
             Ask::Probe => {
-                let epoch = self.shared.note(Condition::Down { class: FailureClass::Other, reason: reason() });
-                self.shared.probe.publish(run(epoch));
+                let epoch = self.shared.note(Condition::Down { class: FailureClass::Other, reason });
+                self.shared.probe.publish(Run::without_families(Instant::now(), epoch, outcome));
             }
             Ask::Collect(at) => {
-                let epoch = self.shared.state().0;
-                self.shared.slots.get(at).inspect(|slot| slot.publish(run(epoch)));
+                let run = Run::without_families(Instant::now(), epoch, outcome);
+                if let Some(slot) = self.shared.slots.get(at) {
+                    slot.publish(run);
+                }
+            }
+            Ask::Walk => {
+                self.walk = None;
+                self.publish_to_all(epoch, &outcome);
             }
         }
     }
@@ -235,8 +234,7 @@ impl Lane {
                 walked: None,
             },
             Err(error) => {
-                let class = if matches!(error, CollectError::TooLarge { .. }) { "too_large" } else { "column" };
-                let outcome = Outcome::Failed { class, reason: error.to_string() };
+                let outcome = Outcome::Failed { class: error.class(), reason: error.to_string() };
                 Run::without_families(started, epoch, outcome)
             }
         }

@@ -14,7 +14,6 @@ use super::{ServeArgs, sources};
 use crate::agent::Ledger;
 use crate::plan::{Plan, PlanError};
 use crate::serve::{Notifier, Reload};
-use crate::server::Environment;
 use crate::web;
 
 /// What sessions have to take leave of their servers, and cancelled queries to end.
@@ -79,7 +78,7 @@ fn loader(args: &ServeArgs, listen: Vec<String>) -> Arc<dyn Fn() -> Result<Plan,
 }
 
 fn plan(args: &ServeArgs) -> Result<Plan, PlanError> {
-    let mut plan = Plan::load(args.source.config.as_deref(), &args.source.dsn, Environment::of_process())?;
+    let mut plan = sources::plan(&args.source)?;
     plan.read_policy(args.web_config_file.as_deref())?;
     Ok(plan)
 }

@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::{CheckArgs, SourceArgs};
-use crate::plan::{Plan, Servers, name_of};
+use crate::plan::{Plan, PlanError, Servers, name_of};
 use crate::server::{ConnectOptions, Environment, parse_dsn};
 
-pub(super) fn plan(args: &SourceArgs) -> anyhow::Result<Plan> {
-    Ok(Plan::load(args.config.as_deref(), &args.dsn, Environment::of_process())?)
+pub(super) fn plan(args: &SourceArgs) -> Result<Plan, PlanError> {
+    Plan::load(args.config.as_deref(), &args.dsn, Environment::of_process())
 }
 
 /// What to say about a password in `--dsn`, if there is one.
@@ -30,7 +30,7 @@ pub(super) fn plan_for_check(args: &CheckArgs) -> anyhow::Result<Plan> {
     let pairs: Vec<String> =
         given.iter().filter_map(|(key, value)| Some(format!("{key}={}", quote(value.as_deref()?)))).collect();
     if pairs.is_empty() {
-        return plan(&args.source);
+        return Ok(plan(&args.source)?);
     }
     anyhow::ensure!(args.source.dsn.is_empty(), "expected --dsn or -H, -p, -U and -d, not both");
     let options = ConnectOptions::parse(&pairs.join(" "), &Environment::of_process())?;

@@ -1,12 +1,12 @@
 //! The answers of one query from many databases, put together in bounded memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::CollectError;
 use super::shown::Shown;
-use super::sql::{Collected, Columns, REMAINDER, Row, families_of_ranked, number};
-use crate::catalog::{DATNAME, Definition};
+use super::sql::{Collected, Columns, REMAINDER, Row, chosen, families_of_ranked, number};
+use crate::catalog::{DATNAME, Definition, Top};
 use crate::metric::Merge;
 use crate::server::RowSet;
 
@@ -99,7 +99,8 @@ impl Gathered {
             return Ok(());
         }
         let columns = Columns::of(&self.definition, &self.rows)?;
-        let stays = self.largest(keep, &top.rank_by, &columns)?;
+        let top = Top { keep, rank_by: top.rank_by.clone() };
+        let stays = chosen(&self.definition, &top, &columns, &self.rows, self.rows.len(), &mut Shown::default())?;
         let places = merges.keys().map(|column| columns.find(column)).collect::<Result<Vec<_>, _>>()?;
         let mut rows = RowSet::new(self.rows.columns().to_vec());
         for (index, stays) in stays.into_iter().enumerate() {
@@ -119,33 +120,6 @@ impl Gathered {
         }
         self.rows = rows;
         Ok(())
-    }
-
-    /// Which rows are among the largest, where rows with the same labels count as the one that they will be.
-    fn largest(&self, keep: usize, rank_by: &str, columns: &Columns<'_>) -> Result<Vec<bool>, CollectError> {
-        let labels: BTreeSet<&String> = self.definition.metrics.iter().flat_map(|metric| &metric.labels).collect();
-        let labels = labels.into_iter().map(|label| columns.find(label)).collect::<Result<Vec<_>, _>>()?;
-        let rank = columns.find(rank_by)?;
-        let mut known: HashMap<Vec<Option<&str>>, usize> = HashMap::new();
-        let (mut sums, mut keys) = (Vec::new(), Vec::with_capacity(self.rows.len()));
-        for row in 0..self.rows.len() {
-            let row = Row { rows: &self.rows, row };
-            let key = *known.entry(labels.iter().map(|&label| row.get(label)).collect()).or_insert(sums.len());
-            if key == sums.len() {
-                sums.push(0.0);
-            }
-            if let (Some(sum), Some(value)) = (sums.get_mut(key), number(row, rank, rank_by)?) {
-                *sum += value;
-            }
-            keys.push(key);
-        }
-        let mut order: Vec<(f64, usize)> = sums.into_iter().zip(0..).collect();
-        order.sort_by(|(left, a), (right, b)| right.total_cmp(left).then(a.cmp(b)));
-        let mut stays = vec![false; order.len()];
-        for (_, key) in order.into_iter().take(keep) {
-            stays.get_mut(key).into_iter().for_each(|stays| *stays = true);
-        }
-        Ok(keys.into_iter().map(|key| stays.get(key) == Some(&true)).collect())
     }
 }
 

@@ -102,7 +102,7 @@ impl<'a> Columns<'a> {
 }
 
 /// Which rows stay. Rows with the same labels are ranked as the one row that they will be.
-fn chosen(
+pub(super) fn chosen(
     definition: &Definition,
     top: &Top,
     columns: &Columns<'_>,

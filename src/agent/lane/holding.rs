@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::{CONNECT_TIMEOUT, Lane};
-use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet};
+use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
 
 /// How long an attempt to connect goes on in the background; the DSN may say less. A server that hangs queues every
 /// attempt and forks for each of them when it wakes, so there is one attempt at a time and not one for each reader.
@@ -53,10 +53,15 @@ impl Lane {
         self.shared.door.note(Instant::now(), opened.as_ref().err().map(|failure| failure.class));
         self.refused =
             opened.as_ref().err().filter(|failure| failure.is_judgement()).map(|it| (Instant::now(), it.clone()));
-        self.session = Some(opened?);
+        self.hold(opened?);
+        Ok(())
+    }
+
+    /// Has a session that was opened just now.
+    pub(super) fn hold(&mut self, session: Session) {
+        self.session = Some(session);
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         self.count_open();
-        Ok(())
     }
 
     /// Runs a statement that the server ends after `statement_timeout`, and we give up after `timeout`.
@@ -75,14 +80,19 @@ impl Lane {
                 session.close(FAREWELL).await;
                 return answer;
             }
-            let count = Arc::clone(&self.shared.stuck);
-            count.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(async move {
-                session.ended().await;
-                count.fetch_sub(1, Ordering::Relaxed);
-            });
+            self.count_until(session.ended());
         }
         answer
+    }
+
+    /// Counts a session that takes too long to come or to go: it holds a place on the server until then.
+    pub(super) fn count_until(&self, gone: impl Future<Output = ()> + Send + 'static) {
+        let count = Arc::clone(&self.shared.stuck);
+        count.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            gone.await;
+            count.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 
     /// Why the slow lane opens no connection now: the budget of two counts processes that are still busy with what we

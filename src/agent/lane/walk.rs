@@ -249,7 +249,7 @@ impl Lane {
             Ok(rows) => {
                 asked.late = 0;
                 if let Err(error) = asked.add(datname, &rows) {
-                    asked.miss(datname, "column", &error.to_string());
+                    asked.miss(datname, error.class(), &error.to_string());
                 }
             }
             Err(failure) => {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -106,9 +105,7 @@ impl Lane {
             message: "the attempt to connect ended early".to_owned(),
             sqlstate: None,
         };
-        self.session = Some(opened.map_err(ended)??);
-        self.shared.connects.fetch_add(1, Ordering::Relaxed);
-        self.count_open();
+        self.hold(opened.map_err(ended)??);
         Ok(())
     }
 
@@ -122,16 +119,6 @@ impl Lane {
         }
         self.count_open();
         is_gone
-    }
-
-    /// Counts a session that takes too long to come or to go: it holds a place on the server until then.
-    fn count_until(&self, gone: impl Future<Output = ()> + Send + 'static) {
-        let count = Arc::clone(&self.shared.stuck);
-        count.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            gone.await;
-            count.fetch_sub(1, Ordering::Relaxed);
-        });
     }
 
     /// A database could not be entered. What would be the same in all others ends the walk.

@@ -143,7 +143,7 @@ impl Asked {
                 remainder: collected.remainder,
                 ..run
             },
-            Err(error) => Run { outcome: Outcome::Failed { class: "column", reason: error.to_string() }, ..run },
+            Err(error) => Run { outcome: Outcome::Failed { class: error.class(), reason: error.to_string() }, ..run },
         }
     }
 }
