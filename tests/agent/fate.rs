@@ -47,8 +47,9 @@ async fn a_costly_query_is_asked_less_often_until_it_is_cheap_again() {
     let runs = |facts: &Facts| of(facts, &server, "paced", "pgvitals_collector_runs_total").unwrap();
     assert!((interval(&agent.facts()) - 1.0).abs() < 1e-9);
 
-    server.sql("postgres", "UPDATE pace SET seconds = 0.06").await.unwrap();
-    let (stretched, _) = agent.facts_until("it is asked less often", |facts| interval(facts) >= 6.0);
+    // What the machine takes for any question is no cost: of the 150 ms a busy one counts fewer.
+    server.sql("postgres", "UPDATE pace SET seconds = 0.15").await.unwrap();
+    let (stretched, _) = agent.facts_until("it is asked less often", |facts| interval(facts) >= 5.0);
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
         let facts = agent.facts();
