@@ -1,4 +1,13 @@
 //! A primary with a streaming standby on which everything that can be seen has been provoked, and agents to watch them.
+//!
+//! What it takes to see the facts of one subject is a file beside this one: `conf` before the primary starts, `prepare` while
+//! no transaction is open, `provoke` once the standby streams.
+
+mod objects;
+mod sessions;
+mod statements;
+mod storage;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,86 +29,76 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Pair {
     pub(crate) primary: Cluster,
     pub(crate) standby: Cluster,
-    _held: Vec<Client>,
-    _busy: JoinSet<()>,
+    _kept: Kept,
+}
+
+/// What goes on as long as a pair is there, so that there is something to see.
+#[derive(Default)]
+pub(crate) struct Kept {
+    clients: Vec<Client>,
+    busy: JoinSet<()>,
+}
+
+impl Kept {
+    /// Keeps a session as these statements leave it.
+    async fn hold(&mut self, cluster: &Cluster, statements: &str) {
+        let client = cluster.client("postgres").await.unwrap();
+        client.batch_execute(statements).await.unwrap();
+        self.clients.push(client);
+    }
+
+    /// Runs these statements one after the other in a session of their own; the last may last for ever.
+    async fn run(&mut self, cluster: &Cluster, statements: &'static [&'static str]) {
+        let session = cluster.client("postgres").await.unwrap();
+        self.busy.spawn(async move {
+            for statement in statements {
+                let _ = session.batch_execute(statement).await;
+            }
+        });
+    }
+
+    /// Repeats a statement ten times a second.
+    async fn repeat(&mut self, cluster: &Cluster, statement: &'static str) {
+        let session = cluster.client("postgres").await.unwrap();
+        self.busy.spawn(async move {
+            while session.batch_execute(statement).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
 }
 
 impl Pair {
     pub(crate) async fn start(binaries: &Binaries) -> Self {
         let primary = Cluster::start(binaries, settings(binaries)).await.unwrap();
         prepare(&primary).await;
-        for statement in [
-            "CREATE TABLE seen (id int PRIMARY KEY)",
-            "CREATE TABLE beats (at timestamptz)",
-            "CREATE TABLE wide WITH (autovacuum_enabled = false) AS SELECT repeat('x', 1000) AS text FROM generate_series(1, 2000)",
-            "CREATE TABLE worn WITH (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, \
-                autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0) AS SELECT 1 AS id",
-            "DELETE FROM worn",
-            "SELECT * FROM seen",
-            "SET enable_seqscan = off; SELECT * FROM seen WHERE id = 1",
-            "VACUUM ANALYZE seen",
-            // Before any transaction stays open: it waits for the end of all.
-            "SELECT pg_create_logical_replication_slot('decoded', 'pgoutput')",
-        ] {
-            primary.sql("postgres", statement).await.unwrap();
-        }
+        primary.sql("postgres", "CREATE TABLE seen (id int PRIMARY KEY)").await.unwrap();
+        sessions::prepare(&primary).await;
+        objects::prepare(&primary).await;
+        streams::prepare(&primary).await;
         let standby = Standby {
             slot: Some("standby".to_owned()),
             conf: vec!["hot_standby_feedback = on".to_owned(), "wal_receiver_status_interval = 1s".to_owned()],
             ..Standby::from("standby")
         };
         let standby = primary.standby(standby).await.unwrap();
-        for statement in
-            ["BEGIN; INSERT INTO seen VALUES (1); PREPARE TRANSACTION 'forgotten'", "SELECT pg_switch_wal()"]
-        {
-            primary.sql("postgres", statement).await.unwrap();
-        }
-        // What is read of the archiver stays fresh for a while, so that it has to be there from the beginning.
-        until_true(&primary, "SELECT last_archived_time > last_failed_time FROM pg_stat_archiver").await;
-        let vacuumed = "count(last_vacuum) > 0 AND count(last_autovacuum) > 0 AND count(last_autoanalyze) > 0";
-        until_true(&primary, &format!("SELECT {vacuumed} FROM pg_stat_user_tables")).await;
-        let idle = primary.client("postgres").await.unwrap();
-        idle.batch_execute("BEGIN; SELECT txid_current()").await.unwrap();
-        let mut busy = JoinSet::new();
-        for (cluster, statements) in [
-            (&primary, &["INSERT INTO seen VALUES (1)"] as &[&str]),
-            (&primary, &["SET vacuum_cost_delay = 100", "SET vacuum_cost_limit = 1", "VACUUM wide"]),
-            (&standby, &["SELECT pg_sleep(3600)"]),
-        ] {
-            let session = cluster.client("postgres").await.unwrap();
-            busy.spawn(async move {
-                // The last one waits for a lock, for the vacuum's limit, for time: none ends before its cluster.
-                for statement in statements {
-                    let _ = session.batch_execute(statement).await;
-                }
-            });
-        }
-        // The primary measures lag only while there is something to replay.
-        let session = primary.client("postgres").await.unwrap();
-        busy.spawn(async move {
-            while session.batch_execute("INSERT INTO beats VALUES (now())").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        Self { primary, standby, _held: vec![idle], _busy: busy }
+        let mut kept = Kept::default();
+        storage::provoke(&primary).await;
+        sessions::provoke(&primary, &standby, &mut kept).await;
+        streams::provoke(&primary, &mut kept).await;
+        Self { primary, standby, _kept: kept }
     }
 }
 
 fn settings(binaries: &Binaries) -> Settings {
-    let mut conf = vec![
-        "archive_mode = on",
-        "autovacuum_naptime = 1s",
-        // The first attempt fails, as the time of a failure is to be seen too.
-        "archive_command = 'test -e tried || { touch tried; false; }'",
-        "max_prepared_transactions = 5",
-        "pg_stat_statements.track_planning = on",
-        "track_io_timing = on",
-        "wal_level = logical",
-    ];
-    if binaries.major >= 18 {
-        conf.push("track_cost_delay_timing = on");
-    }
-    let conf = conf.into_iter().map(str::to_owned).collect();
+    let conf = ["autovacuum_naptime = 1s"]
+        .into_iter()
+        .chain(storage::conf())
+        .chain(sessions::conf(binaries.major))
+        .chain(streams::conf())
+        .chain(statements::conf())
+        .map(str::to_owned)
+        .collect();
     Settings { name: "primary".to_owned(), conf, ..Settings::default() }
 }
 
