@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 
 use pgvitals::demo::cluster::Cluster;
 use pgvitals::server::{QueryFailure, Session, TlsCache};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{self, LIMIT, ask, give, open, options, psql, value};
 use crate::program::{free_port, until};
@@ -58,7 +57,8 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::QUIT);
+        // Other signals may be ignored, by what started us too.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
