@@ -261,7 +261,7 @@ impl Agent {
         let mut reading =
             Reading { snapshot: Snapshot::new(SystemTime::now()), servers: Vec::new(), reports: Vec::new() };
         if let Some(host) = self.host.as_ref().filter(|_| want.server.is_none()) {
-            let mut runs = own::Runs::new();
+            let mut runs = own::Runs::new("node");
             let elsewhere = (self.host_of_servers && is_elsewhere(&self.watched())).then(|| self.elsewhere());
             for (at, collector) in COLLECTORS.iter().enumerate().filter(|(_, collector)| want.has(collector.name)) {
                 let (shown, slot) = match &elsewhere {
@@ -276,7 +276,7 @@ impl Agent {
             reading.add_server(&server, asked, want);
         }
         if want.collectors.is_none() && want.server.is_none() {
-            reading.add(None, self.ledger.families(&reading.snapshot));
+            reading.add(None, self.ledger.families(&reading, asked));
         }
         reading
     }

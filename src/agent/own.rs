@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Report;
 use super::slot::{Outcome, Run, Slot};
 use super::state::Shared;
-use crate::metric::{Column, Family, Kind, Snapshot, Table};
+use super::{Reading, Report};
+use crate::metric::{Column, Family, Kind, Table};
 use crate::panics;
 use crate::push::PushStats;
 
@@ -19,6 +19,8 @@ pub(super) struct Runs {
     table: Table,
     success: Column,
     duration: Column,
+    inherited_success: Column,
+    inherited_duration: Column,
     age: Column,
     interval: Column,
     rows: Column,
@@ -32,7 +34,8 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    pub(super) fn new() -> Self {
+    /// `inherited` is what the names begin with by which `postgres_exporter` (`pg`) or `node_exporter` (`node`) tell the same.
+    pub(super) fn new(inherited: &str) -> Self {
         let mut table = Table::new(&["collector"]);
         let mut reasons = Table::new(&["collector", "outcome", "reason"]);
         let mut remainders = Table::new(&["collector", "metric"]);
@@ -43,6 +46,16 @@ impl Runs {
                 "1 if the collector gave its facts, 0 if it failed, absent if it does not apply here",
             ),
             duration: table.column(Kind::Gauge, "pgvitals_collector_duration_seconds", "Duration of the latest run"),
+            inherited_success: table.column(
+                Kind::Gauge,
+                &format!("{inherited}_scrape_collector_success"),
+                "pgvitals_collector_success, by its inherited name",
+            ),
+            inherited_duration: table.column(
+                Kind::Gauge,
+                &format!("{inherited}_scrape_collector_duration_seconds"),
+                "pgvitals_collector_duration_seconds, by its inherited name",
+            ),
             age: table.column(Kind::Gauge, "pgvitals_collector_age_seconds", "Age of the latest run's facts"),
             interval: table.column(
                 Kind::Gauge,
@@ -81,20 +94,21 @@ impl Runs {
         self.table.row(&[&report.collector]);
         match &report.outcome {
             Outcome::Ok => {
-                self.table.set(self.success, 1.0);
+                self.set_success(1.0);
                 for (metric, value) in run.into_iter().flat_map(|run| &run.remainder) {
                     self.remainders.row(&[&report.collector, metric]);
                     self.remainders.set(self.remainder, *value);
                 }
             }
             Outcome::Failed { class, .. } => {
-                self.table.set(self.success, 0.0);
+                self.set_success(0.0);
                 self.add_reason(report, class);
             }
             Outcome::Skipped { reason, .. } => self.add_reason(report, reason),
         }
         if let Some(run) = run {
             self.table.set(self.duration, report.duration.as_secs_f64());
+            self.table.set(self.inherited_duration, report.duration.as_secs_f64());
             self.table.set(self.age, report.age.as_secs_f64());
             self.table.set(self.rows, run.rows as f64);
             self.table.set(self.folded, run.folded as f64);
@@ -105,6 +119,11 @@ impl Runs {
             self.table.set(self.total, runs as f64);
             self.table.set(self.failures, failures as f64);
         }
+    }
+
+    fn set_success(&mut self, success: f64) {
+        self.table.set(self.success, success);
+        self.table.set(self.inherited_success, success);
     }
 
     fn add_reason(&mut self, report: &Report, reason: &str) {
@@ -191,7 +210,7 @@ impl Ledger {
         self.readings.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn families(&self, snapshot: &Snapshot) -> Vec<Family> {
+    pub(super) fn families(&self, reading: &Reading, asked: Instant) -> Vec<Family> {
         let readings = self.readings.load(Ordering::Relaxed);
         let failed = self.reload_failed.load(Ordering::Relaxed);
         let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,8 +235,9 @@ impl Ledger {
             Kind::Gauge,
             "pgvitals_series",
             "Samples of servers, host and collectors in this reading",
-            snapshot.len() as f64,
+            reading.snapshot.len() as f64,
         ));
+        families.extend(inherited(readings, reading.is_whole(), asked.elapsed()));
         families.push(Family::single(
             Kind::Gauge,
             "pgvitals_config_last_reload_successful",
@@ -253,6 +273,31 @@ impl Ledger {
         }
         families
     }
+}
+
+/// What `postgres_exporter` says of itself, by its names.
+fn inherited(readings: u64, is_whole: bool, took: Duration) -> [Family; 3] {
+    let told = |kind, name, help, value| Family::single(kind, name, help, value);
+    [
+        told(
+            Kind::Counter,
+            "pg_exporter_scrapes_total",
+            "pgvitals_readings_total, by its inherited name",
+            readings as f64,
+        ),
+        told(
+            Kind::Gauge,
+            "pg_exporter_last_scrape_error",
+            "1 if a server or one of its collectors failed in this reading",
+            f64::from(u8::from(!is_whole)),
+        ),
+        told(
+            Kind::Gauge,
+            "pg_exporter_last_scrape_duration_seconds",
+            "How long the reader waited for this reading",
+            took.as_secs_f64(),
+        ),
+    ]
 }
 
 /// The agent's own process, under the names that client libraries use.

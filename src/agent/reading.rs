@@ -107,7 +107,7 @@ impl Reading {
             failure.set(column, 1.0);
             families.extend(failure.into_families());
         }
-        let mut runs = own::Runs::new();
+        let mut runs = own::Runs::new("pg");
         for (at, (definition, slot)) in shared.definitions.iter().zip(&shared.slots).enumerate() {
             if want.has(&definition.name) {
                 let absent = |reason: &str| Outcome::Failed { class: "timeout", reason: reason.to_owned() };
@@ -128,6 +128,12 @@ impl Reading {
         families.extend(walk::families(shared, epoch));
         self.add(Some(&shared.name), families);
         self.servers.push(ServerReport { name: Arc::clone(&shared.name), state });
+    }
+
+    /// Whether every server answered, and every collector of theirs that applies.
+    pub(super) fn is_whole(&self) -> bool {
+        let failed = |report: &Report| report.server.is_some() && matches!(report.outcome, Outcome::Failed { .. });
+        self.servers.iter().all(|server| server.state.is_ok()) && !self.reports.iter().any(failed)
     }
 
     /// How the collector of this name fared, per server.

@@ -14,9 +14,11 @@ use crate::pair::Pair;
 /// Per metric: its HELP and TYPE, and the sets of label names that its samples have.
 type Shapes = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Adds what a snapshot shows, without what differs from run to run.
+/// Adds what a snapshot shows, without what differs from run to run, such as that a busy machine was too slow once.
 fn add_shapes(snapshot: &Snapshot, shapes: &mut Shapes) {
-    for group in snapshot.groups().filter(|group| !group.metric().name.starts_with("process_")) {
+    let passing = ["process_", "pgvitals_server_failure", "pgvitals_connect_failure"];
+    let lasts = |name: &str| !passing.iter().any(|prefix| name.starts_with(prefix));
+    for group in snapshot.groups().filter(|group| lasts(&group.metric().name)) {
         let Metric { name, help, kind } = group.metric();
         let kind = match kind {
             Kind::Counter => "counter",

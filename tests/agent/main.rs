@@ -78,6 +78,8 @@ mod nrpe;
 mod pair;
 /// Passwords in every form that they can be written in.
 mod passwords;
+/// Beside `postgres_exporter` on the same server.
+mod peer;
 /// Objects planted under the catalog's names.
 mod planted;
 /// Sessions through `PgBouncer`, and its console.
