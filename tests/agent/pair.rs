@@ -9,6 +9,7 @@ mod statements;
 mod storage;
 mod streams;
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,11 @@ use pgvitals::agent::{Agent, Reading, Want};
 use pgvitals::catalog::Catalog;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
 use pgvitals::server::{ConnectOptions, Environment};
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
+
+use crate::client::PSQL;
 
 /// The role of every agent in these tests: LOGIN and `pg_monitor`, nothing else.
 pub(crate) const ROLE: &str = "pgvitals";
@@ -37,6 +41,7 @@ pub(crate) struct Pair {
 pub(crate) struct Kept {
     clients: Vec<Client>,
     busy: JoinSet<()>,
+    psqls: Vec<Child>,
 }
 
 impl Kept {
@@ -55,6 +60,14 @@ impl Kept {
                 let _ = session.batch_execute(statement).await;
             }
         });
+    }
+
+    /// Has psql run a command, for what a plain session cannot do: TLS, a COPY whose rows never come, a base backup.
+    fn psql(&mut self, dsn: &str, command: &str) {
+        let mut psql = Command::new(PSQL);
+        psql.env_clear().args(["-X", "-c", command, dsn]);
+        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        self.psqls.push(psql.spawn().unwrap());
     }
 
     /// Repeats a statement ten times a second.
@@ -99,7 +112,7 @@ fn settings(binaries: &Binaries) -> Settings {
         .chain(statements::conf())
         .map(str::to_owned)
         .collect();
-    Settings { name: "primary".to_owned(), conf, ..Settings::default() }
+    Settings { name: "primary".to_owned(), conf, tcp: true, ..Settings::default() }
 }
 
 /// Asks a cluster until the answer is yes.
