@@ -109,6 +109,8 @@ mod silence;
 mod standby;
 /// What a primary says of its standbys and of those that are gone.
 mod standbys;
+/// Statements: every version of the extension, and those inside of functions.
+mod statements;
 /// Roles that change under load.
 mod switchover;
 /// Texts of statements, for those who ask for them.

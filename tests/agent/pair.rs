@@ -98,6 +98,7 @@ impl Pair {
         let mut kept = Kept::default();
         storage::provoke(&primary).await;
         sessions::provoke(&primary, &standby, &mut kept).await;
+        statements::provoke(&primary, &standby).await;
         streams::provoke(&primary, &mut kept).await;
         Self { primary, standby, _kept: kept }
     }

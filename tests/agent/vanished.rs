@@ -111,7 +111,7 @@ async fn what_is_gone_is_absent_in_the_next_reading() {
     .await;
 }
 
-/// Two standbys of one name through one address, and one statement run by two forms of one user's sessions.
+/// Two standbys of one name through one address, and one statement by itself and inside of a function.
 #[tokio::test]
 async fn rows_of_equal_labels_are_one_sample_by_the_rule_of_their_metric() {
     let primary = Cluster::start(
