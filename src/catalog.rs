@@ -275,6 +275,13 @@ help = "One"
         }
     }
 
+    #[test]
+    fn no_built_in_query_looks_for_names_outside_of_pg_catalog() {
+        for definition in Catalog::built_in().unwrap().definitions() {
+            assert!(definition.search_path.is_empty(), "{}", definition.name);
+        }
+    }
+
     /// What the grammar itself makes of these is `pg_catalog`'s, whatever the search path; none of them is a name.
     const GRAMMAR: &str = "AND AS ASC BY CASE COALESCE DISTINCT ELSE EXISTS EXTRACT FILTER FROM GREATEST IN JOIN LATERAL LEAST \
                            NOT NULLIF ON OR OVER SELECT THEN UNION ALL VALUES WHEN WHERE";

@@ -46,6 +46,8 @@ pub struct Definition {
     pub timeout: Duration,
     /// The bound on label rows.
     pub top: Option<Top>,
+    /// Schemas in which names without one are looked up, after `pg_catalog`; none for the built-in definitions.
+    pub search_path: Vec<String>,
     /// Oldest first.
     pub queries: Vec<Query>,
     /// What the columns are called.
@@ -137,7 +139,7 @@ impl Definition {
             Scope::Server => FRESH_FOR,
             Scope::Database => FRESH_FOR_IN_DATABASES,
         };
-        let definition = Self {
+        let mut definition = Self {
             name: name.to_owned(),
             help: spec.help.clone(),
             scope: spec.scope,
@@ -148,6 +150,7 @@ impl Definition {
             fresh_for: spec.fresh_for.map_or(fresh_for, |Span(span)| span),
             timeout: timeout(&spec)?,
             top: top(&spec)?,
+            search_path: search_path(&spec)?,
             queries: queries(text, &spec)?,
             metrics: spec
                 .metric
@@ -158,7 +161,21 @@ impl Definition {
             text: text.to_owned(),
         };
         definition.check(&spec)?;
+        definition.open_path();
         Ok(definition)
+    }
+
+    /// Puts the schemas before each query. They last as long as the message that both are sent in: what runs next in the
+    /// session, or behind a pooler, looks in `pg_catalog` alone again.
+    fn open_path(&mut self) {
+        if self.search_path.is_empty() {
+            return;
+        }
+        let schemas = self.search_path.iter().map(|schema| format!("\"{}\"", schema.replace('"', "\"\"")));
+        let schemas = schemas.collect::<Vec<_>>().join(", ");
+        for query in &mut self.queries {
+            query.sql = format!("SET LOCAL search_path = pg_catalog, {schemas}, pg_temp;\n{}", query.sql);
+        }
     }
 
     fn check(&self, spec: &FileSpec) -> Result<(), Mistake> {
@@ -267,6 +284,14 @@ fn top(spec: &FileSpec) -> Result<Option<Top>, Mistake> {
         }
         (Some(keep), None) => Err(Mistake::at(keep, "expected `rank_by`: the column that says which rows stay")),
         (None, Some(rank_by)) => Err(Mistake::at(rank_by, "expected `max_series`: how many rows stay")),
+    }
+}
+
+fn search_path(spec: &FileSpec) -> Result<Vec<String>, Mistake> {
+    let is_wrong = |name: &&Spanned<String>| name.get_ref().is_empty() || name.get_ref().contains(['{', '}', '\0']);
+    match spec.search_path.iter().find(is_wrong) {
+        Some(name) => Err(Mistake::at(name, format!("expected the name of a schema, got \"{}\"", name.get_ref()))),
+        None => Ok(spec.search_path.iter().map(|name| name.get_ref().clone()).collect()),
     }
 }
 
@@ -441,12 +466,22 @@ help = "Checkpoints by time"
             ("labels = [\"who\"]", "labels = [\"who\"]\nneeds = [\n\"monitor\"]", 5, "expected a predefined role"),
             ("labels = [\"who\"]", "labels = [\"who\"]\npreload = true", 4, "expected `extension`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"database\"", 3, "expected `max_series`"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\nsearch_path = [\"\"]", 4, "the name of a schema"),
             ("labels = [\"who\"]", "labels = [\"datname\"]\nscope = \"database\"", 3, "`datname` already"),
         ] {
             let (found, text) = mistake(from, to);
             assert!(text.contains(reason), "{to}: {text}");
             assert_eq!(found, line, "{to}: {text}");
         }
+    }
+
+    #[test]
+    fn a_search_path_holds_for_its_own_query_only() {
+        let head = "labels = [\"who\"]\nsearch_path = [\"shop\", \"a\\\"b\"]";
+        let definition = Definition::parse("checkpoints", &GOOD.replace("labels = [\"who\"]", head)).unwrap();
+        let (path, rest) = definition.queries[1].sql.split_once('\n').unwrap();
+        assert_eq!(path, r#"SET LOCAL search_path = pg_catalog, "shop", "a""b", pg_temp;"#);
+        assert!(rest.starts_with("SELECT"), "{rest}");
     }
 
     #[test]

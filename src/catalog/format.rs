@@ -28,6 +28,8 @@ pub(super) struct FileSpec {
     pub(super) max_series: Option<Spanned<usize>>,
     pub(super) rank_by: Option<Spanned<String>>,
     #[serde(default)]
+    pub(super) search_path: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) query: Vec<Spanned<QuerySpec>>,
     #[serde(default)]
     pub(super) fragment: FragmentSpecs,

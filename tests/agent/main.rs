@@ -62,6 +62,8 @@ mod graphite;
 mod hang;
 /// Names that hurt, on every face.
 mod hostile;
+/// Queries that people bring along, and files of other exporters that become definitions.
+mod import;
 /// What listens at a server's address may be anything.
 mod impostor;
 /// Servers that stop, start, hang and fail over below a running agent.
