@@ -306,10 +306,13 @@ impl Cluster {
         self.postmaster.as_ref().map(Postmaster::pid)
     }
 
-    /// Everything the server has logged.
+    /// Everything the server has logged, also by a logging collector.
     pub fn log(&self) -> String {
-        let text = std::fs::read(self.folder.log()).unwrap_or_default();
-        String::from_utf8_lossy(&text).into_owned()
+        let collected = std::fs::read_dir(self.data().join("log")).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = collected.map(|entry| entry.path()).collect();
+        files.sort();
+        let texts = [self.folder.log()].into_iter().chain(files).map(|path| std::fs::read(path).unwrap_or_default());
+        texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
     }
 
     /// Writes the files of the data folder that are ours.

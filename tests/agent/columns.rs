@@ -1,7 +1,7 @@
 //! The columns of every query on every major: they are of a type that fits, and whatever stands in them is read or told,
 //! never dropped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 
@@ -22,11 +22,13 @@ use crate::pair;
 /// The definitions that apply to a primary of this version, each with its statement.
 async fn asked(cluster: &Cluster) -> Vec<(Arc<Definition>, String)> {
     let of_server = Version { major: cluster.major(), minor: 0 };
-    let sql = "SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements'";
-    let of_extension = cluster.sql("postgres", sql).await.unwrap().concat().pop().flatten().unwrap().parse().unwrap();
+    let rows = cluster.sql("postgres", "SELECT extname, extversion FROM pg_extension").await.unwrap();
+    let cell = |row: &[Option<String>], at: usize| row[at].clone().unwrap();
+    let of_extension: BTreeMap<String, Version> =
+        rows.iter().map(|row| (cell(row, 0), cell(row, 1).parse().unwrap())).collect();
     let catalog = Catalog::built_in().unwrap();
     let query = |definition: &Arc<Definition>| {
-        let version = if definition.extension.is_some() { of_extension } else { of_server };
+        let version = definition.extension.as_ref().map_or(of_server, |name| of_extension[name]);
         let sql = definition.query_for(version)?.sql.replace("{schema}", "public");
         Some((Arc::clone(definition), sql))
     };

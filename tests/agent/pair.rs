@@ -86,6 +86,7 @@ impl Pair {
         let primary = Cluster::start(binaries, settings(binaries)).await.unwrap();
         prepare(&primary).await;
         primary.sql("postgres", "CREATE TABLE seen (id int PRIMARY KEY)").await.unwrap();
+        storage::prepare(&primary).await;
         sessions::prepare(&primary).await;
         objects::prepare(&primary).await;
         streams::prepare(&primary).await;
@@ -96,7 +97,7 @@ impl Pair {
         };
         let standby = primary.standby(standby).await.unwrap();
         let mut kept = Kept::default();
-        storage::provoke(&primary).await;
+        storage::provoke(&primary, &standby, &mut kept).await;
         sessions::provoke(&primary, &standby, &mut kept).await;
         statements::provoke(&primary, &standby).await;
         streams::provoke(&primary, &mut kept).await;
@@ -107,7 +108,7 @@ impl Pair {
 fn settings(binaries: &Binaries) -> Settings {
     let conf = ["autovacuum_naptime = 1s"]
         .into_iter()
-        .chain(storage::conf())
+        .chain(storage::conf(binaries.major))
         .chain(sessions::conf(binaries.major))
         .chain(streams::conf())
         .chain(statements::conf())
@@ -125,14 +126,21 @@ pub(crate) async fn until_true(cluster: &Cluster, sql: &str) {
     }
 }
 
-/// Makes the agent's role and the extension it reads.
+/// Makes the agent's role and the extensions it reads.
 pub(crate) async fn prepare(cluster: &Cluster) {
     for statement in [
         format!("CREATE ROLE {ROLE} LOGIN"),
         format!("GRANT pg_monitor TO {ROLE}"),
         "CREATE EXTENSION IF NOT EXISTS pg_stat_statements".to_owned(),
+        "CREATE EXTENSION IF NOT EXISTS pg_buffercache".to_owned(),
     ] {
         cluster.sql("postgres", &statement).await.unwrap();
+    }
+    // From 15 on pg_monitor may.
+    if (13..15).contains(&cluster.major()) {
+        for grant in ["SELECT ON pg_shmem_allocations", "EXECUTE ON FUNCTION pg_get_shmem_allocations()"] {
+            cluster.sql("postgres", &format!("GRANT {grant} TO {ROLE}")).await.unwrap();
+        }
     }
 }
 

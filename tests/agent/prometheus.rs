@@ -167,6 +167,7 @@ fn prometheus_scrapes_over_tls_with_a_password() {
 /// no others. A star stands for the rest of the name.
 const INHERITED: &[&str] = &[
     "node_memory_*",
+    "pg_buffercache_summary_*",
     "pg_locks_count",
     "pg_settings_*",
     "pg_stat_activity_count",

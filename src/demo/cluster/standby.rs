@@ -155,8 +155,17 @@ impl Cluster {
 }
 
 /// Folders whose content belongs to the running server alone; it makes its own. The copy streams what would be in `pg_wal`.
-const LEFT_EMPTY: &[&str] =
-    &["pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans", "pg_wal"];
+const LEFT_EMPTY: &[&str] = &[
+    "log",
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    "pg_wal",
+];
 
 /// Files that belong to the running server alone.
 const LEFT_OUT: &[&str] = &["pg_internal.init", "postmaster.opts", "postmaster.pid", "recovery.conf", "recovery.done"];
