@@ -58,20 +58,24 @@ impl<'a> Plans<'a> {
     /// fresh server, somebody may have revoked on this one.
     pub(super) fn refused_sql(&self) -> String {
         let names = self.outcomes.iter().filter_map(|(_, plan)| plan.as_ref().ok()).flat_map(|sql| names_in(sql));
-        let names: BTreeSet<String> = names.map(|name| format!("'{name}'")).collect();
-        let names = format!("ARRAY[{}]::pg_catalog.name[]", names.into_iter().collect::<Vec<_>>().join(", "));
+        let (functions, others): (BTreeSet<_>, BTreeSet<_>) = names.partition(|(_, is_called)| *is_called);
+        let array = |names: BTreeSet<(&str, bool)>| {
+            let names = names.into_iter().map(|(name, _)| format!("'{name}'")).collect::<Vec<_>>();
+            format!("ARRAY[{}]::pg_catalog.name[]", names.join(", "))
+        };
+        let (functions, others) = (array(functions), array(others));
         let ours = "= 'pg_catalog'::pg_catalog.regnamespace";
         format!(
             "SELECT c.relname AS name, 'SELECT ON TABLE pg_catalog.' || pg_catalog.quote_ident(c.relname) AS privilege \
                FROM pg_catalog.pg_class AS c \
-              WHERE c.relname = ANY ({names}) AND c.relnamespace {ours} \
+              WHERE c.relname = ANY ({others}) AND c.relnamespace {ours} \
                 AND NOT pg_catalog.has_any_column_privilege(c.oid, 'SELECT') \
              UNION ALL \
              SELECT p.proname, 'EXECUTE ON FUNCTION pg_catalog.' || pg_catalog.quote_ident(p.proname) || '(' \
                     || pg_catalog.oidvectortypes(p.proargtypes) || ')' \
                FROM (SELECT *, pg_catalog.bool_or(pg_catalog.has_function_privilege(oid, 'EXECUTE')) \
                             OVER (PARTITION BY proname) AS usable \
-                       FROM pg_catalog.pg_proc WHERE proname = ANY ({names}) AND pronamespace {ours}) AS p \
+                       FROM pg_catalog.pg_proc WHERE proname = ANY ({functions}) AND pronamespace {ours}) AS p \
               WHERE NOT p.usable \
               ORDER BY 2"
         )
@@ -84,7 +88,10 @@ impl<'a> Plans<'a> {
             let grant = format!("GRANT {privilege} TO {}", self.facts.role.name);
             self.missing(privilege.to_owned(), vec![Remedy::Sql(grant)], |definition| {
                 let plan = self.outcomes.iter().find(|(planned, _)| planned.name == definition.name);
-                plan.is_some_and(|(_, plan)| plan.as_ref().is_ok_and(|sql| names_in(sql).any(|it| it == name)))
+                let is_called = privilege.starts_with("EXECUTE");
+                plan.is_some_and(|(_, plan)| {
+                    plan.as_ref().is_ok_and(|sql| names_in(sql).any(|it| it == (name, is_called)))
+                })
             })
         };
         refused.map(finding).collect()
@@ -134,8 +141,24 @@ impl<'a> Plans<'a> {
     }
 }
 
-/// What a statement names in `pg_catalog`: tables, views, functions and types.
-fn names_in(sql: &str) -> impl Iterator<Item = &str> {
+/// What a statement names in `pg_catalog`: functions, which are called, and tables, views and types. A view and the function
+/// behind it may have one name.
+fn names_in(sql: &str) -> impl Iterator<Item = (&str, bool)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    sql.split("pg_catalog.").skip(1).filter_map(move |rest| rest.split(|c| !is_name(c)).next())
+    sql.split("pg_catalog.").skip(1).map(move |rest| {
+        let (name, after) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
+        (name, after.starts_with('('))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_and_the_function_of_its_name_are_two() {
+        let sql = "SELECT pg_catalog.now() FROM pg_catalog.pg_hba_file_rules(), pg_catalog.pg_hba_file_rules";
+        let expected = [("now", true), ("pg_hba_file_rules", true), ("pg_hba_file_rules", false)];
+        assert_eq!(names_in(sql).collect::<Vec<_>>(), expected);
+    }
 }
