@@ -23,7 +23,7 @@ use tokio_postgres::Client;
 
 use crate::client::PSQL;
 
-/// The role of every agent in these tests: LOGIN and `pg_monitor`, nothing else.
+/// The role of every agent in these tests: LOGIN, `pg_monitor`, and what [`grant_files`] grants.
 pub(crate) const ROLE: &str = "pgvitals";
 
 /// How long something that takes a moment may take on a busy machine.
@@ -114,7 +114,8 @@ fn settings(binaries: &Binaries) -> Settings {
         .chain(statements::conf())
         .map(str::to_owned)
         .collect();
-    Settings { name: "primary".to_owned(), conf, tcp: true, ..Settings::default() }
+    let initdb = vec!["--data-checksums".to_owned()];
+    Settings { name: "primary".to_owned(), conf, initdb, tcp: true, ..Settings::default() }
 }
 
 /// Asks a cluster until the answer is yes.
@@ -141,6 +142,16 @@ pub(crate) async fn prepare(cluster: &Cluster) {
         for grant in ["SELECT ON pg_shmem_allocations", "EXECUTE ON FUNCTION pg_get_shmem_allocations()"] {
             cluster.sql("postgres", &format!("GRANT {grant} TO {ROLE}")).await.unwrap();
         }
+    }
+    grant_files(cluster, ROLE).await;
+}
+
+/// Grants what `pg_monitor` has not: to see the lines of configuration files.
+pub(crate) async fn grant_files(cluster: &Cluster, role: &str) {
+    let functions = ["pg_show_all_file_settings", "pg_hba_file_rules", "pg_ident_file_mappings"];
+    for function in &functions[..if cluster.major() >= 15 { 3 } else { 2 }] {
+        let grant = format!("GRANT EXECUTE ON FUNCTION {function}() TO {role}");
+        cluster.sql("postgres", &grant).await.unwrap();
     }
 }
 

@@ -1,4 +1,8 @@
-//! What it takes to see the facts of sessions, their locks, and the commands that tell their progress.
+//! What it takes to see the facts of sessions, their locks, their settings, and the commands that tell their progress.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
 
 use pgvitals::demo::cluster::Cluster;
 use tokio::process::Command;
@@ -31,12 +35,31 @@ pub(super) async fn prepare(primary: &Cluster) {
             CREATE INDEX ON analyzed (dreamt(id)); INSERT INTO analyzed VALUES (1)",
         "CREATE TABLE indexed (id int)",
         "CREATE TABLE copied (text text)",
+        "CREATE TABLE torn (id int)",
+        "CREATE ROLE bounded LOGIN CONNECTION LIMIT 5",
+        "ALTER DATABASE postgres CONNECTION LIMIT 50",
     ] {
         primary.sql("postgres", statement).await.unwrap();
     }
     until_true(primary, "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'autovacuum: %public.analyzed%'")
         .await;
     encrypt(primary).await;
+    if primary.major() >= 12 {
+        tear(primary).await;
+    }
+}
+
+/// Reads a page that is not what was written.
+async fn tear(primary: &Cluster) {
+    let path = primary.sql("postgres", "SELECT pg_relation_filepath('torn')").await.unwrap().concat().pop().flatten();
+    append(&primary.data().join(path.unwrap()), &[b'x'; 8192]);
+    // A damaged page is an error, unless it is to be taken for an empty one.
+    primary.sql("postgres", "SET zero_damaged_pages = on; SELECT count(*) FROM torn").await.unwrap();
+    primary.sql("postgres", "DROP TABLE torn").await.unwrap();
+}
+
+fn append(file: &Path, bytes: &[u8]) {
+    OpenOptions::new().append(true).open(file).unwrap().write_all(bytes).unwrap();
 }
 
 /// Has it speak TLS with who comes over TCP, and its standbys too.
@@ -82,4 +105,12 @@ pub(super) async fn provoke(primary: &Cluster, standby: &Cluster, kept: &mut Kep
         _ => "BASE_BACKUP (LABEL 'b', PROGRESS, CHECKPOINT 'fast', MAX_RATE 32)",
     };
     kept.psql(&format!("{} replication=1 application_name=backup", primary.dsn("postgres")), backup);
+    primary.sql("postgres", "ALTER SYSTEM SET max_files_per_process = 999").await.unwrap();
+    reload(primary).await;
+    // Nobody reloads them after this, and views read them as they are.
+    for (file, line) in
+        [("cluster.conf", "work_mem = much"), ("pg_hba.conf", "whatever"), ("pg_ident.conf", "whatever")]
+    {
+        append(&primary.data().join(file), format!("\n{line}\n").as_bytes());
+    }
 }
