@@ -36,6 +36,8 @@ mod columns;
 mod command;
 /// The configuration file: what is taken, what is refused and how, and the catalog that it asks for.
 mod config;
+/// What is said of a server's own configuration.
+mod configuration;
 /// Queries that do not end.
 mod deadline;
 /// The demo, and that nothing of it is left.

@@ -26,6 +26,7 @@ async fn a_grant_shows_and_a_revoke_hides_in_the_next_reading() {
         let cluster = Cluster::start(&binaries, Settings::default()).await.unwrap();
         let sql = async |statement: &str| drop(cluster.sql("postgres", statement).await.unwrap());
         sql(&format!("CREATE ROLE {ROLE} LOGIN")).await;
+        pair::grant_files(&cluster, ROLE).await;
         sql("CREATE EXTENSION pg_stat_statements").await;
         let agent = pair::agent(&[&cluster]);
         for _ in 0..2 {
@@ -58,15 +59,22 @@ async fn a_function_or_a_schema_is_asked_for_by_its_own_name() {
     sql("CREATE SCHEMA \"My \"\"Schema\"").await;
     sql("CREATE EXTENSION pg_stat_statements SCHEMA \"My \"\"Schema\"").await;
     sql("REVOKE EXECUTE ON FUNCTION pg_ls_waldir() FROM pg_monitor").await;
+    for function in ["pg_show_all_file_settings", "pg_ident_file_mappings"] {
+        sql(&format!("GRANT EXECUTE ON FUNCTION {function}() TO {ROLE}")).await;
+    }
     let agent = pair::agent(&[&cluster]);
     let reading = agent.read(&Want::default()).await;
     let grants: Vec<_> =
         lacking(&reading).into_iter().map(|(name, reason)| (name, reason.rsplit(": ").next().unwrap())).collect();
     let usage = "GRANT USAGE ON SCHEMA \"My \"\"Schema\" TO pgvitals";
     let execute = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_waldir() TO pgvitals";
-    assert_eq!(grants, [("statements", usage), ("statements_info", usage), ("wal_directory", execute)]);
-    sql(usage).await;
-    sql(execute).await;
+    let rules = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules() TO pgvitals";
+    let expected =
+        [("hba_rules", rules), ("statements", usage), ("statements_info", usage), ("wal_directory", execute)];
+    assert_eq!(grants, expected);
+    for grant in [usage, execute, rules] {
+        sql(grant).await;
+    }
     assert_eq!(lacking(&agent.read(&Want::default()).await), []);
     sql("REVOKE EXECUTE ON FUNCTION \"My \"\"Schema\".pg_stat_statements(boolean) FROM public").await;
     let reading = agent.read(&Want::default()).await;
