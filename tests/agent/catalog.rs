@@ -1,6 +1,6 @@
 //! Every definition on every major, on a primary and on a standby.
 
-use pgvitals::agent::{Outcome, Want};
+use pgvitals::agent::Outcome;
 
 use crate::majors;
 use crate::pair::{self, Pair};
@@ -23,7 +23,7 @@ async fn every_definition_gives_its_columns_on_every_major_and_in_both_roles() {
     majors::each(|binaries| async move {
         let pair = Pair::start(&binaries).await;
         let agent = pair::agent(&[&pair.primary, &pair.standby]);
-        let reading = agent.read(&Want::default()).await;
+        let reading = pair::read_in_full(&agent).await;
         assert!(reading.reports.len() > 20, "{} reports", reading.reports.len());
         for report in &reading.reports {
             let place = format!("{} on {:?} of PostgreSQL {}", report.collector, report.server, binaries.major);

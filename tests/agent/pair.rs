@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgvitals::agent::{Agent, Reading, Want};
+use pgvitals::agent::{Agent, Outcome, Reading, Report, Want};
 use pgvitals::catalog::Catalog;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
 use pgvitals::server::{ConnectOptions, Environment};
@@ -40,6 +40,7 @@ pub(crate) struct Pair {
 #[derive(Default)]
 pub(crate) struct Kept {
     clients: Vec<Client>,
+    clusters: Vec<Cluster>,
     busy: JoinSet<()>,
     psqls: Vec<Child>,
 }
@@ -91,16 +92,16 @@ impl Pair {
         objects::prepare(&primary).await;
         streams::prepare(&primary).await;
         let standby = Standby {
-            slot: Some("standby".to_owned()),
+            slot: Some(streams::SLOT.to_owned()),
             conf: vec!["hot_standby_feedback = on".to_owned(), "wal_receiver_status_interval = 1s".to_owned()],
             ..Standby::from("standby")
         };
         let standby = primary.standby(standby).await.unwrap();
         let mut kept = Kept::default();
         storage::provoke(&primary, &standby, &mut kept).await;
+        streams::provoke(&primary, &standby, &mut kept).await;
         sessions::provoke(&primary, &standby, &mut kept).await;
         statements::provoke(&primary, &standby).await;
-        streams::provoke(&primary, &mut kept).await;
         Self { primary, standby, _kept: kept }
     }
 }
@@ -110,7 +111,7 @@ fn settings(binaries: &Binaries) -> Settings {
         .into_iter()
         .chain(storage::conf(binaries.major))
         .chain(sessions::conf(binaries.major))
-        .chain(streams::conf())
+        .chain(streams::conf(binaries.major))
         .chain(statements::conf())
         .map(str::to_owned)
         .collect();
@@ -120,8 +121,13 @@ fn settings(binaries: &Binaries) -> Settings {
 
 /// Asks a cluster until the answer is yes.
 pub(crate) async fn until_true(cluster: &Cluster, sql: &str) {
+    until_true_in(cluster, "postgres", sql).await;
+}
+
+/// Asks in one database of a cluster until the answer is yes.
+pub(crate) async fn until_true_in(cluster: &Cluster, dbname: &str, sql: &str) {
     let deadline = Instant::now() + PATIENCE;
-    while cluster.sql("postgres", sql).await.unwrap().concat() != [Some("t".to_owned())] {
+    while cluster.sql(dbname, sql).await.unwrap().concat() != [Some("t".to_owned())] {
         assert!(Instant::now() < deadline, "{sql} stays false; log: {}", cluster.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -180,4 +186,10 @@ pub(crate) async fn read_until(agent: &Agent, mut expected: impl FnMut(&Reading)
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A reading for which nothing took too long: the machine may be busy.
+pub(crate) async fn read_in_full(agent: &Agent) -> Reading {
+    let late = |report: &Report| matches!(report.outcome, Outcome::Failed { class: "timeout" | "server_down", .. });
+    read_until(agent, |reading| !reading.reports.iter().any(late)).await
 }

@@ -4,14 +4,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgvitals::agent::{Agent, Outcome, Reading, Report, Want};
+use pgvitals::agent::{Agent, Outcome, Reading, Want};
 use pgvitals::catalog::Catalog;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
 use pgvitals::server::{ConnectOptions, Environment};
 use tokio::process::Command;
 
 use crate::majors;
-use crate::pair::{read_until, until_true};
+use crate::pair::{read_in_full, read_until, until_true};
 
 /// One for what is asked of the server, and one for the walk, which finds one database here.
 const CONNECTIONS: usize = 2 * ROLES.len();
@@ -90,12 +90,6 @@ fn agent_as(role: &str, clusters: &[&Cluster]) -> Agent {
     agent
 }
 
-/// A reading for which nothing took too long: the machine may be busy.
-async fn read(agent: &Agent) -> Reading {
-    let late = |report: &Report| matches!(report.outcome, Outcome::Failed { class: "timeout" | "server_down", .. });
-    read_until(agent, |reading| !reading.reports.iter().any(late)).await
-}
-
 /// What the log says of our roles' sessions and of their end, and how often they connected.
 fn noise(cluster: &Cluster) -> (Vec<String>, usize) {
     let log = cluster.log();
@@ -135,7 +129,7 @@ async fn no_role_leaves_more_than_its_connection_in_the_log() {
     majors::each(|binaries| async move {
         let primary = start(&binaries).await;
         for (role, _) in ROLES {
-            assert_honest(role, &read(&agent_as(role, &[&primary])).await);
+            assert_honest(role, &read_in_full(&agent_as(role, &[&primary])).await);
         }
         assert_eq!(noise(&primary), (Vec::new(), CONNECTIONS), "PostgreSQL {}", binaries.major);
     })
@@ -208,7 +202,7 @@ async fn many_readings_of_a_primary_a_standby_and_a_backup_leave_one_connection_
         let agents: Vec<_> = ROLES.iter().map(|(role, _)| (role, agent_as(role, &[&primary, &standby]))).collect();
         for _ in 0..4 {
             for (role, agent) in &agents {
-                assert_honest(role, &read(agent).await);
+                assert_honest(role, &read_in_full(agent).await);
             }
             // Longer than most facts stay fresh, and than the server's patience with idle sessions.
             tokio::time::sleep(Duration::from_millis(1_100)).await;
