@@ -78,7 +78,7 @@ impl Catalog {
         }
         refuse_duplicates(&definitions, sources)?;
         refuse_unknown_metrics(&definitions, sources)?;
-        refuse_rates_of_walks(&definitions, sources)?;
+        refuse_rates(&definitions, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
         Ok(Self { checks: check::group(rules), definitions })
     }
@@ -159,14 +159,17 @@ fn definition_name(file: &Path) -> Option<String> {
 }
 
 fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
-    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut known: BTreeMap<String, &str> = BTreeMap::new();
     for definition in definitions {
         for metric in &definition.metrics {
-            let name = metric.metric.name.as_str();
-            let other = known.insert(name, &definition.name);
-            if let (Some(other), Some(source)) = (other, sources.get(&definition.name)) {
-                let reason = format!("metric `{name}` is defined in {other}.toml already");
-                return Err(mistake_at(source, &format!("\"{name}\""), reason));
+            // A histogram's own name too: its parts are of one family.
+            for name in metric.names().chain(metric.buckets.iter().map(|_| metric.metric.name.clone())) {
+                let reason = |other| format!("metric `{name}` is defined in {other}.toml already");
+                let reason = known.get(&name).map(reason);
+                if let (Some(reason), Some(source)) = (reason, sources.get(&definition.name)) {
+                    return Err(mistake_at(source, &format!("\"{}\"", metric.metric.name), reason));
+                }
+                known.insert(name, &definition.name);
             }
         }
     }
@@ -181,7 +184,11 @@ fn refuse_unknown_metrics(
         for rule in &definition.rules {
             let unknown = rule.expression().metrics().into_iter().find(|name| provider(definitions, name).is_none());
             if let (Some(name), Some(source)) = (unknown, sources.get(&definition.name)) {
-                let reason = format!("rule `{}` uses the metric `{name}`, which nothing provides", rule.name());
+                let is_histogram = |it: &MetricColumn| it.buckets.is_some() && it.metric.name == name;
+                let has_parts = definitions.iter().flat_map(|it| &it.metrics).any(is_histogram);
+                let provided =
+                    if has_parts { "is a histogram: expected its _bucket, _sum or _count" } else { "nothing provides" };
+                let reason = format!("rule `{}` uses the metric `{name}`, which {provided}", rule.name());
                 return Err(mistake_at(source, name, reason));
             }
         }
@@ -190,20 +197,21 @@ fn refuse_unknown_metrics(
 }
 
 /// What is read once in some minutes has no rate over seconds: it would be 0 between two walks, and then far too high.
-fn refuse_rates_of_walks(
-    definitions: &[Arc<Definition>],
-    sources: &BTreeMap<String, Source>,
-) -> Result<(), SourceError> {
-    let is_walked = |metric: &str| {
-        let makes = |definition: &&Arc<Definition>| definition.metrics.iter().any(|it| it.makes(metric));
-        definitions.iter().find(makes).is_some_and(|definition| definition.scope == Scope::Database)
+/// What a histogram counts is there now and gone then: it has no rate at all.
+fn refuse_rates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
+    let reason_of = |metric: &str| {
+        let columns = definitions.iter().flat_map(|it| it.metrics.iter().map(move |column| (it, column)));
+        let (definition, column) = columns.into_iter().find(|(_, column)| column.makes(metric))?;
+        match definition.scope {
+            Scope::Database => Some("read in database scope only"),
+            Scope::Server => column.buckets.as_ref().map(|_| "of a histogram of what is there now"),
+        }
     };
     for definition in definitions {
         for rule in &definition.rules {
-            let walked = rule.windows().into_iter().map(|(metric, _)| metric).find(|metric| is_walked(metric));
-            if let (Some(metric), Some(source)) = (walked, sources.get(&definition.name)) {
-                let name = rule.name();
-                let reason = format!("rule `{name}` uses a rate of `{metric}`, which is read in database scope only");
+            let mut refused = rule.windows().into_iter().filter_map(|(metric, _)| Some((metric, reason_of(metric)?)));
+            if let (Some((metric, reason)), Some(source)) = (refused.next(), sources.get(&definition.name)) {
+                let reason = format!("rule `{}` uses a rate of `{metric}`, which is {reason}", rule.name());
                 return Err(mistake_at(source, &format!("({metric}"), reason));
             }
         }
@@ -361,6 +369,31 @@ help = "One"
         let rule = "help = \"x\"\n[[rule]]\nname = \"r\"\nvalue = \"pg_nothing\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n";
         let error = load(&[("r.toml", rule)]).unwrap_err();
         assert_eq!(error, "/r.toml:4: rule `r` uses the metric `pg_nothing`, which nothing provides");
+    }
+
+    #[test]
+    fn a_rule_is_about_a_part_of_a_histogram_and_no_rate_of_it() {
+        let histogram = MINE.replace("gauge\"", "histogram\"\nbuckets = [1, 5]");
+        let with_rule = |value: &str| {
+            let rule = format!(
+                "[[rule]]\nname = \"r\"\nvalue = \"{value}\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n"
+            );
+            load(&[("mine.toml", &format!("{histogram}{rule}"))])
+        };
+        let catalog = with_rule("pg_mine_sum / pg_mine_count").unwrap();
+        assert_eq!(catalog.provider("pg_mine_bucket"), Some(Provider::Definition("mine")));
+        for (value, reason) in [
+            ("pg_mine", "uses the metric `pg_mine`, which is a histogram: expected its _bucket, _sum or _count"),
+            (
+                "rate(pg_mine_count[5min])",
+                "uses a rate of `pg_mine_count`, which is of a histogram of what is there now",
+            ),
+        ] {
+            assert!(with_rule(value).unwrap_err().ends_with(reason), "{value}");
+        }
+        let twin = MINE.replace("pg_mine", "pg_mine_count");
+        let error = load(&[("mine.toml", &histogram), ("twin.toml", &twin)]).unwrap_err();
+        assert_eq!(error, "/twin.toml:7: metric `pg_mine_count` is defined in mine.toml already");
     }
 
     #[test]

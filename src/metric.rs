@@ -3,11 +3,13 @@
 //! Families that come from one query share their label rows, and a snapshot shares the families of the runs it was made
 //! from, so that 100,000 samples stay in a few megabytes. Nothing here knows where a value comes from or where it goes.
 
+mod buckets;
 mod snapshot;
 mod table;
 
 use std::sync::Arc;
 
+pub use buckets::{Buckets, COUNT, Member, SUFFIXES};
 pub use snapshot::{Group, Part, Snapshot};
 pub use table::{Column, Table};
 
@@ -18,6 +20,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// How many of the things that are there now have a value up to each of several bounds. All of it may fall.
+    Histogram,
     /// A peer exports it without a type, and so do we.
     Unknown,
 }
@@ -98,14 +102,29 @@ impl Rows {
 pub struct Family {
     metric: Arc<Metric>,
     rows: Arc<Rows>,
-    samples: Vec<(u32, f64)>,
+    points: Vec<Point>,
+    /// Of a histogram.
+    buckets: Option<Arc<Buckets>>,
+}
+
+/// One value of a family: of this row, and of a histogram the value in this place.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    row: u32,
+    place: u32,
+    value: f64,
 }
 
 impl Family {
     /// A family of one sample without labels.
     pub fn single(kind: Kind, name: &str, help: &str, value: f64) -> Self {
         let metric = Metric { name: name.to_owned(), help: help.to_owned(), kind };
-        Self { metric: Arc::new(metric), rows: Arc::default(), samples: vec![(0, value)] }
+        Self {
+            metric: Arc::new(metric),
+            rows: Arc::default(),
+            points: vec![Point { row: 0, place: 0, value }],
+            buckets: None,
+        }
     }
 
     /// Name, meaning and type.
@@ -115,12 +134,12 @@ impl Family {
 
     /// How many samples it holds.
     pub fn len(&self) -> usize {
-        self.samples.len()
+        self.points.len()
     }
 
     /// Whether it holds no sample; such a family is not shown at all.
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
+        self.points.is_empty()
     }
 
     /// The samples, without a server label.
@@ -131,12 +150,20 @@ impl Family {
     /// The same metric with only these samples.
     #[must_use]
     pub fn retain(&self, mut keep: impl FnMut(&Sample<'_>) -> bool) -> Self {
-        let samples = self.samples.iter().zip(self.samples()).filter(|(_, sample)| keep(sample)).map(|(own, _)| *own);
-        Self { metric: Arc::clone(&self.metric), rows: Arc::clone(&self.rows), samples: samples.collect() }
+        let points = self.points.iter().zip(self.samples()).filter(|(_, sample)| keep(sample)).map(|(own, _)| *own);
+        Self {
+            metric: Arc::clone(&self.metric),
+            rows: Arc::clone(&self.rows),
+            points: points.collect(),
+            buckets: self.buckets.clone(),
+        }
     }
 
     fn samples_of<'a>(&'a self, server: Option<&'a str>) -> impl Iterator<Item = Sample<'a>> {
-        self.samples.iter().map(move |&(row, value)| Sample { server, rows: &self.rows, row, value })
+        self.points.iter().map(move |&Point { row, place, value }| {
+            let member = self.buckets.as_ref().map_or(Member::Whole, |buckets| buckets.member(place));
+            Sample { server, rows: &self.rows, row, member, value }
+        })
     }
 }
 
@@ -146,15 +173,22 @@ pub struct Sample<'a> {
     server: Option<&'a str>,
     rows: &'a Rows,
     row: u32,
+    /// What it is of its family.
+    pub member: Member<'a>,
     /// The value, in the base unit that the metric's name says.
     pub value: f64,
 }
 
 impl<'a> Sample<'a> {
-    /// Label names and values: `server` first, then the family's own in their declared order.
+    /// What follows the family's name in that of the sample; nothing but in a histogram.
+    pub fn suffix(&self) -> &'static str {
+        self.member.suffix()
+    }
+
+    /// Label names and values: `server` first, then the family's own in their declared order, then a bucket's `le`.
     pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let own = self.rows.names.iter().map(String::as_str).zip(self.rows.values(self.row));
-        self.server.map(|server| ("server", server)).into_iter().chain(own)
+        self.server.map(|server| ("server", server)).into_iter().chain(own).chain(self.member.label())
     }
 
     /// The value of one label, if the sample has it.

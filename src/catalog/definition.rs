@@ -11,7 +11,7 @@ use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, Typ
 use super::fragment;
 use super::need::Need;
 use crate::check::Rule;
-use crate::metric::{Kind, Merge, Metric};
+use crate::metric::{Buckets, Kind, Merge, Metric, SUFFIXES};
 use crate::unit::Span;
 
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -21,6 +21,8 @@ const FRESH_FOR_IN_DATABASES: Duration = Duration::from_secs(60);
 pub const DATNAME: &str = "datname";
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Each bucket is a series of its own for every set of labels.
+const MOST_BUCKETS: usize = 30;
 
 /// One subject of a server: a parsed and checked `checks/*.toml`.
 #[derive(Debug)]
@@ -90,6 +92,8 @@ pub struct MetricColumn {
     pub merge: Merge,
     /// Whether labels that were seen go on with 0 when their row is gone, until a reload.
     pub remember: bool,
+    /// Of a histogram: each row is one of the things that are counted.
+    pub buckets: Option<Arc<Buckets>>,
 }
 
 impl MetricColumn {
@@ -98,12 +102,19 @@ impl MetricColumn {
         placeholders(&self.metric.name).chain(placeholders(&self.metric.help))
     }
 
-    /// Whether a family of this name comes from this column.
-    pub fn makes(&self, family: &str) -> bool {
+    /// Whether samples of this name come from this column.
+    pub fn makes(&self, name: &str) -> bool {
         match self.metric.name.split_once('{') {
-            None => self.metric.name == family,
-            Some((stem, _)) => family.starts_with(stem),
+            None if self.buckets.is_some() => self.names().any(|own| own == name),
+            None => self.metric.name == name,
+            Some((stem, _)) => name.starts_with(stem),
         }
+    }
+
+    /// The names of its samples, as far as they are known before it is asked.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let suffixes: &[&str] = if self.buckets.is_some() { &SUFFIXES } else { &[""] };
+        suffixes.iter().map(|suffix| format!("{}{suffix}", self.metric.name))
     }
 }
 
@@ -315,24 +326,55 @@ fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String], scope: Scope) ->
     let spec = spec.get_ref();
     metric_name(&spec.name)?;
     identifier(&spec.column)?;
-    let kind = match spec.r#type {
+    let kind = match spec.r#type.get_ref() {
         TypeSpec::Counter => Kind::Counter,
         TypeSpec::Gauge => Kind::Gauge,
+        TypeSpec::Histogram => Kind::Histogram,
         TypeSpec::Unknown => Kind::Unknown,
     };
-    let merge = match spec.merge {
+    let merge = match spec.merge.as_ref().map(Spanned::get_ref) {
         Some(MergeSpec::Sum) => Merge::Sum,
         Some(MergeSpec::Min) => Merge::Min,
-        None if kind == Kind::Counter => Merge::Sum,
+        None if matches!(kind, Kind::Counter | Kind::Histogram) => Merge::Sum,
         Some(MergeSpec::Max) | None => Merge::Max,
     };
+    let labels = spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), |labels| label_names(labels, scope))?;
     Ok(MetricColumn {
         metric: Arc::new(Metric { name: spec.name.get_ref().clone(), help: spec.help.clone(), kind }),
         column: spec.column.get_ref().clone(),
-        labels: spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), |labels| label_names(labels, scope))?,
+        buckets: buckets(spec, kind, &labels)?,
+        labels,
         merge,
         remember: spec.remember,
     })
+}
+
+/// The bounds of a histogram, which has the sums of its rows and nothing else to be said about it.
+fn buckets(spec: &MetricSpec, kind: Kind, labels: &[String]) -> Result<Option<Arc<Buckets>>, Mistake> {
+    let bounds = match (&spec.buckets, kind == Kind::Histogram) {
+        (None, false) => return Ok(None),
+        (Some(bounds), false) => return Err(Mistake::at(bounds, "expected no `buckets`: only a histogram has them")),
+        (None, true) => {
+            let reason = "expected `buckets`: the upper bounds to count by, such as [1, 5, 60]";
+            return Err(Mistake::at(&spec.r#type, reason));
+        }
+        (Some(bounds), true) => bounds,
+    };
+    let values = bounds.get_ref();
+    let rise = values.is_sorted_by(|left, right| left < right);
+    let fit = values.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
+    if !rise || !fit || !(1..=MOST_BUCKETS).contains(&values.len()) {
+        let reason = format!("expected up to {MOST_BUCKETS} rising numbers from 0 on");
+        return Err(Mistake::at(bounds, reason));
+    }
+    if let Some(merge) = &spec.merge {
+        return Err(Mistake::at(merge, "expected no `merge`: a histogram counts its rows"));
+    }
+    if spec.remember || labels.iter().any(|label| label == "le") || spec.name.get_ref().contains('{') {
+        let reason = "a histogram has no `remember`, no label `le` and no column in its name";
+        return Err(Mistake::at(&spec.name, reason));
+    }
+    Ok(Some(Arc::new(Buckets::new(values.clone()))))
 }
 
 fn rules(spec: &FileSpec) -> Result<Vec<Rule>, Mistake> {
@@ -462,6 +504,11 @@ help = "Checkpoints by time"
             ("\"pg_checkpoints_timed_total\"", "\"node_x\"", 14, "agent's own"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nmax_series = 3", 4, "expected `rank_by`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\ntimeout = \"0s\"", 4, "above 0"),
+            ("\"counter\"", "\"histogram\"", 15, "expected `buckets`"),
+            ("\"counter\"", "\"gauge\"\nbuckets = [1]", 16, "only a histogram"),
+            ("\"counter\"", "\"histogram\"\nbuckets = [5, 1]", 16, "expected up to 30 rising numbers"),
+            ("\"counter\"", "\"histogram\"\nbuckets = [1]\nmerge = \"max\"", 17, "no `merge`"),
+            ("\"counter\"", "\"histogram\"\nbuckets = [1]\nremember = true", 14, "no `remember`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"galaxy\"", 4, "unknown variant `galaxy`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nneeds = [\n\"monitor\"]", 5, "expected a predefined role"),
             ("labels = [\"who\"]", "labels = [\"who\"]\npreload = true", 4, "expected `extension`"),

@@ -54,12 +54,13 @@ pub(super) struct QuerySpec {
 pub(super) struct MetricSpec {
     pub(super) name: Spanned<String>,
     pub(super) help: String,
-    pub(super) r#type: TypeSpec,
+    pub(super) r#type: Spanned<TypeSpec>,
     pub(super) column: Spanned<String>,
     pub(super) labels: Option<Vec<Spanned<String>>>,
-    pub(super) merge: Option<MergeSpec>,
+    pub(super) merge: Option<Spanned<MergeSpec>>,
     #[serde(default)]
     pub(super) remember: bool,
+    pub(super) buckets: Option<Spanned<Vec<f64>>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -67,6 +68,7 @@ pub(super) struct MetricSpec {
 pub(super) enum TypeSpec {
     Counter,
     Gauge,
+    Histogram,
     Unknown,
 }
 

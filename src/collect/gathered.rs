@@ -132,12 +132,13 @@ fn text_of(value: f64) -> String {
     }
 }
 
-/// How each column with values is merged; none where a column is merged in two ways, or names families.
+/// How each column with values is merged; none where a column is merged in two ways, names families, or is counted.
 fn merges(definition: &Definition) -> Option<BTreeMap<String, Merge>> {
     let mut merges = BTreeMap::new();
     for metric in &definition.metrics {
         let other = merges.insert(metric.column.clone(), metric.merge);
-        if other.is_some_and(|other| other != metric.merge) || metric.template_columns().next().is_some() {
+        let is_differing = other.is_some_and(|other| other != metric.merge);
+        if is_differing || metric.template_columns().next().is_some() || metric.buckets.is_some() {
             return None;
         }
     }

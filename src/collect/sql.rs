@@ -176,7 +176,13 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
         let Some((_, shape)) = shapes.get_mut(at) else { continue };
         let template = source.template_columns().map(|name| Ok((name, columns.find(name)?)));
         let template = template.collect::<Result<Vec<_>, CollectError>>()?;
-        let plain = template.is_empty().then(|| shape.table.column_of(Arc::clone(&source.metric), source.merge));
+        let plain = template.is_empty().then(|| {
+            let metric = Arc::clone(&source.metric);
+            match &source.buckets {
+                Some(buckets) => shape.table.histogram_of(metric, Arc::clone(buckets)),
+                None => shape.table.column_of(metric, source.merge),
+            }
+        });
         let value = columns.find(&source.column)?;
         shape.metrics.push(Filled {
             source,
@@ -197,7 +203,7 @@ impl Shape<'_> {
         for metric in &mut self.metrics {
             let Some(value) = number(row, metric.value, &metric.source.column)? else { continue };
             // What has no labels is one value however many rows there are.
-            if folded && !self.labels.is_empty() && metric.source.metric.kind != Kind::Gauge {
+            if folded && !self.labels.is_empty() && metric.is_counted_apart() {
                 metric.add_remainder(row, value);
             } else {
                 let column = metric.column_in(&mut self.table, row);
@@ -209,6 +215,11 @@ impl Shape<'_> {
 }
 
 impl Filled<'_> {
+    /// Whether what is folded of it is told elsewhere: it may not fall, as what is there now may.
+    fn is_counted_apart(&self) -> bool {
+        !matches!(self.source.metric.kind, Kind::Gauge | Kind::Histogram)
+    }
+
     fn column_in(&mut self, table: &mut Table, row: Row<'_>) -> Column {
         if let Some(column) = self.plain {
             return column;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Family, Metric, Sample};
+use super::{Family, Kind, Metric, SUFFIXES, Sample};
 
 /// All families at one moment, in the order of their names.
 ///
@@ -42,7 +42,7 @@ impl Snapshot {
     /// Adds what one server (or the host) has of a family. What it has of that name already stays, and is all it has:
     /// two collectors that make the same name, such as one made of a setting's name, cannot make duplicate series.
     pub fn add(&mut self, server: Option<&Arc<str>>, family: &Arc<Family>) {
-        if family.is_empty() {
+        if family.is_empty() || self.is_taken(&family.metric) {
             return;
         }
         let parts = self.groups.entry(family.metric.name.clone()).or_default();
@@ -70,6 +70,24 @@ impl Snapshot {
     /// The samples of one name.
     pub fn find(&self, name: &str) -> Option<Group<'_>> {
         self.groups.get(name).and_then(|parts| Group::of(parts))
+    }
+
+    /// The samples of this very name, those of a histogram's buckets, sums and counts too.
+    pub fn samples_of(&self, name: &str) -> impl Iterator<Item = Sample<'_>> {
+        let stem = SUFFIXES.iter().find_map(|suffix| Some((name.strip_suffix(suffix)?, *suffix)));
+        let (group, suffix) = match (self.find(name), stem) {
+            (None, Some((stem, suffix))) => (self.find(stem), suffix),
+            (found, _) => (found, ""),
+        };
+        group.into_iter().flat_map(|group| group.samples()).filter(move |sample| sample.suffix() == suffix)
+    }
+
+    /// Whether a sample of this metric would have the name of one that is of another metric.
+    fn is_taken(&self, metric: &Metric) -> bool {
+        let is_histogram = |name: &str| self.find(name).is_some_and(|group| group.metric.kind == Kind::Histogram);
+        let mut stems = SUFFIXES.iter().filter_map(|suffix| metric.name.strip_suffix(suffix));
+        let mut own = SUFFIXES.iter().map(|suffix| format!("{}{suffix}", metric.name));
+        stems.any(is_histogram) || (metric.kind == Kind::Histogram && own.any(|name| self.groups.contains_key(&name)))
     }
 
     /// The number of samples.
@@ -107,7 +125,7 @@ impl<'a> Group<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::{Kind, Table};
+    use crate::metric::{Buckets, Point, Table};
 
     #[test]
     fn a_family_of_two_servers_is_one_group() {
@@ -132,6 +150,26 @@ mod tests {
     }
 
     #[test]
+    fn the_samples_of_a_histogram_are_found_by_their_names_and_are_of_no_other_metric() {
+        let mut table = Table::new(&["state"]);
+        let metric = Metric { name: "age".to_owned(), help: String::new(), kind: Kind::Histogram };
+        let ages = table.histogram_of(Arc::new(metric), Arc::new(Buckets::new(vec![1.0, 5.0])));
+        table.row(&["idle"]);
+        table.set(ages, 3.0);
+        let mut snapshot = Snapshot::new(SystemTime::now());
+        for family in table.into_families() {
+            snapshot.add(None, &Arc::new(family));
+        }
+        for (name, value) in [("age_count", 9.0), ("other_count", 7.0)] {
+            snapshot.add(None, &Arc::new(Family::single(Kind::Gauge, name, "", value)));
+        }
+        let values = |name| snapshot.samples_of(name).map(|sample| sample.value).collect::<Vec<_>>();
+        assert_eq!(values("age_bucket"), [0.0, 1.0, 1.0]);
+        assert_eq!((values("age_sum"), values("age_count"), values("other_count")), (vec![3.0], vec![1.0], vec![7.0]));
+        assert_eq!((values("age"), values("age_max")), (vec![], vec![]));
+    }
+
+    #[test]
     fn samples_are_stored_in_a_few_bytes_each() {
         let mut table = Table::new(&["datname", "schemaname", "relname"]);
         let columns: Vec<_> = (0..20).map(|n| table.column(Kind::Counter, &format!("pg_{n}"), "")).collect();
@@ -144,7 +182,7 @@ mod tests {
         let families = table.into_families();
         let samples: usize = families.iter().map(Family::len).sum();
         let text: usize = families[0].rows.text.capacity() + families[0].rows.ends.capacity() * size_of::<usize>();
-        let values: usize = families.iter().map(|family| family.samples.capacity() * size_of::<(u32, f64)>()).sum();
+        let values: usize = families.iter().map(|family| family.points.capacity() * size_of::<Point>()).sum();
         assert_eq!(samples, 100_000);
         assert!(text + values < 4_000_000, "{} bytes", text + values);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::{Family, Kind, Merge, Metric, Rows};
+use super::{Buckets, Family, Kind, Merge, Metric, Point, Rows};
 
 /// Families that share their label rows, while they are being filled.
 ///
@@ -40,7 +40,8 @@ pub struct Column(usize);
 struct Filling {
     metric: Arc<Metric>,
     merge: Merge,
-    samples: Vec<(u32, f64)>,
+    points: Vec<Point>,
+    buckets: Option<Arc<Buckets>>,
 }
 
 impl Table {
@@ -58,7 +59,16 @@ impl Table {
 
     /// Adds a family of a metric that is described already.
     pub fn column_of(&mut self, metric: Arc<Metric>, merge: Merge) -> Column {
-        self.columns.push(Filling { metric, merge, samples: Vec::new() });
+        self.add(Filling { metric, merge, points: Vec::new(), buckets: None })
+    }
+
+    /// Adds a histogram: each value that is set counts as one more thing in the current row.
+    pub fn histogram_of(&mut self, metric: Arc<Metric>, buckets: Arc<Buckets>) -> Column {
+        self.add(Filling { metric, merge: Merge::Sum, points: Vec::new(), buckets: Some(buckets) })
+    }
+
+    fn add(&mut self, filling: Filling) -> Column {
+        self.columns.push(filling);
         Column(self.columns.len() - 1)
     }
 
@@ -79,15 +89,11 @@ impl Table {
 
     /// Sets a value in the current row.
     pub fn set(&mut self, column: Column, value: f64) {
+        let row = self.current;
         let Some(filling) = self.columns.get_mut(column.0) else { return };
-        // Rows come in order but for duplicates, so the row sought is nearly always the last one.
-        match filling.samples.binary_search_by_key(&self.current, |(row, _)| *row) {
-            Ok(at) => {
-                if let Some((_, old)) = filling.samples.get_mut(at) {
-                    *old = filling.merge.apply(*old, value);
-                }
-            }
-            Err(at) => filling.samples.insert(at, (self.current, value)),
+        let Some(buckets) = filling.buckets.clone() else { return filling.put(row, 0, value) };
+        for (place, value) in (0..).zip(buckets.observe(value)) {
+            filling.put(row, place, value);
         }
     }
 
@@ -106,12 +112,27 @@ impl Table {
         let rows = Arc::new(rows);
         self.columns
             .into_iter()
-            .filter(|filling| !filling.samples.is_empty())
+            .filter(|filling| !filling.points.is_empty())
             .map(|mut filling| {
-                filling.samples.shrink_to_fit();
-                Family { metric: filling.metric, rows: Arc::clone(&rows), samples: filling.samples }
+                filling.points.shrink_to_fit();
+                let Filling { metric, points, buckets, .. } = filling;
+                Family { metric, rows: Arc::clone(&rows), points, buckets }
             })
             .collect()
+    }
+}
+
+impl Filling {
+    fn put(&mut self, row: u32, place: u32, value: f64) {
+        // Rows come in order but for duplicates, so the row sought is nearly always the last one.
+        match self.points.binary_search_by_key(&(row, place), |point| (point.row, point.place)) {
+            Ok(at) => {
+                if let Some(point) = self.points.get_mut(at) {
+                    point.value = self.merge.apply(point.value, value);
+                }
+            }
+            Err(at) => self.points.insert(at, Point { row, place, value }),
+        }
     }
 }
 
@@ -139,6 +160,35 @@ mod tests {
         let families = table.into_families();
         assert_eq!(values(&families[0]), [("a=x,b=".to_owned(), 3.0), ("a=,b=x".to_owned(), 5.0)]);
         assert_eq!(values(&families[1]), [("a=x,b=".to_owned(), 2.0), ("a=,b=x".to_owned(), 5.0)]);
+    }
+
+    #[test]
+    fn a_histogram_counts_what_is_up_to_each_bound() {
+        let mut table = Table::new(&["state"]);
+        let metric = Metric { name: "age_seconds".to_owned(), help: String::new(), kind: Kind::Histogram };
+        let ages = table.histogram_of(Arc::new(metric), Arc::new(Buckets::new(vec![0.5, 1.0, 5.0])));
+        for (state, age) in [("idle", 0.5), ("active", 7.0), ("idle", 2.0), ("idle", f64::INFINITY)] {
+            table.row(&[state]);
+            table.set(ages, age);
+        }
+        let families = table.into_families();
+        let shown = families[0].samples().map(|sample| {
+            let labels: Vec<_> = sample.labels().map(|(_, value)| value).collect();
+            format!("{}{} {}", sample.suffix(), labels.join(","), sample.value)
+        });
+        let shown: Vec<_> = shown.collect();
+        assert_eq!(
+            shown[..6],
+            [
+                "_bucketidle,0.5 1",
+                "_bucketidle,1 1",
+                "_bucketidle,5 2",
+                "_bucketidle,+Inf 3",
+                "_sumidle inf",
+                "_countidle 3"
+            ]
+        );
+        assert_eq!(shown[9..], ["_bucketactive,+Inf 1", "_sumactive 7", "_countactive 1"]);
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub fn host_name() -> String {
 /// Appends one line for each sample, with the time at which the snapshot was taken.
 ///
 /// A path is root, server (when `server` is the first label), metric, then the other label values in their declared
-/// order. All that is not
-/// `[A-Za-z0-9_-]` becomes `_` in each of them. When two series end up on one path, only the first is sent: Graphite
+/// order; a
+/// histogram's buckets end in their upper bound. All that is not `[A-Za-z0-9_-]` becomes `_` in each of them. When two series end up on one path, only the first is sent: Graphite
 /// would otherwise jump between the two. Returns how many were left out for that reason. What is no finite number is
 /// not sent, as Graphite has no word for it.
 pub fn encode(snapshot: &Snapshot, root: &Root, out: &mut String) -> usize {
@@ -66,6 +66,7 @@ pub fn encode_at(snapshot: &Snapshot, root: &Root, moment: SystemTime, out: &mut
                 push_part(out, server);
             }
             push_part(out, name);
+            out.push_str(sample.suffix());
             labels.for_each(|(_, value)| push_part(out, value));
             if !known.insert(hasher.hash_one(out.get(start..))) {
                 out.truncate(start);

@@ -9,6 +9,7 @@ use crate::metric::{Group, Kind, Sample, Snapshot};
 pub const CONTENT_TYPE: &str = "application/json";
 
 /// Appends the snapshot: `taken` in seconds since 1970, families ordered by name, labels in their declared order.
+/// Samples of a histogram have a `name` of their own.
 ///
 /// A value that JSON cannot say is the string `"NaN"`, `"+Inf"` or `"-Inf"`.
 pub fn encode(snapshot: &Snapshot, out: &mut String) {
@@ -20,7 +21,7 @@ struct Whole<'a>(&'a Snapshot);
 struct Families<'a>(&'a Snapshot);
 struct One<'a>(Group<'a>);
 struct Samples<'a>(Group<'a>);
-struct Point<'a>(Sample<'a>);
+struct Point<'a>(Sample<'a>, &'a str);
 struct Labels<'a>(Sample<'a>);
 struct Value(f64);
 
@@ -53,6 +54,7 @@ impl Serialize for One<'_> {
             match metric.kind {
                 Kind::Counter => "counter",
                 Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
                 Kind::Unknown => "unknown",
             },
         )?;
@@ -66,7 +68,7 @@ impl Serialize for Samples<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
         for sample in self.0.samples() {
-            list.serialize_element(&Point(sample))?;
+            list.serialize_element(&Point(sample, &self.0.metric().name))?;
         }
         list.end()
     }
@@ -74,7 +76,11 @@ impl Serialize for Samples<'_> {
 
 impl Serialize for Point<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("Sample", 2)?;
+        let mut object = serializer.serialize_struct("Sample", 3)?;
+        match self.0.suffix() {
+            "" => object.skip_field("name")?,
+            suffix => object.serialize_field("name", &format!("{}{suffix}", self.1))?,
+        }
         object.serialize_field("labels", &Labels(self.0))?;
         object.serialize_field("value", &Value(self.0.value))?;
         object.end()

@@ -1,7 +1,9 @@
 //! OpenMetrics 1.0 through `prometheus-client`, with the very sample names of the text format.
 //!
 //! OpenMetrics demands `_total` on the samples of a counter. A counter whose compatible name lacks it is `unknown`
-//! here, so that the name stays.
+//! here, so that the name stays. So are the parts of a histogram whose sum is below 0 or endless,
+//! which parsers refuse. It also
+//! demands `le="1.0"` where the text format has `le="1"`; Prometheus since 3.0 makes the same of both.
 
 use std::fmt::{Error, Write};
 
@@ -14,7 +16,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::whole;
-use crate::metric::{Group, Kind, Sample, Snapshot};
+use crate::metric::{Group, Kind, Member, SUFFIXES, Sample, Snapshot};
 
 /// What the HTTP header `Content-Type` says.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,6 +38,10 @@ impl Collector for Families {
         for group in self.0.groups() {
             let (name, shape) = self.shape(&group);
             let help = escape(&group.metric().help);
+            if group.metric().kind == Kind::Histogram {
+                encode_histograms(&mut encoder, &group, &help)?;
+                continue;
+            }
             let mut described = encoder.encode_descriptor(name, &help, None, shape)?;
             for sample in group.samples() {
                 if sample.labels().next().is_none() {
@@ -58,7 +64,7 @@ impl Families {
                 (stem, MetricType::Counter)
             }
             (Kind::Gauge, _) => (&metric.name, MetricType::Gauge),
-            (Kind::Counter | Kind::Unknown, _) => (&metric.name, MetricType::Unknown),
+            (Kind::Counter | Kind::Histogram | Kind::Unknown, _) => (&metric.name, MetricType::Unknown),
         }
     }
 
@@ -66,6 +72,46 @@ impl Families {
     fn is_free(&self, stem: &str) -> bool {
         self.0.find(stem).is_none() && self.0.find(&format!("{stem}_created")).is_none()
     }
+}
+
+fn encode_histograms(encoder: &mut DescriptorEncoder<'_>, group: &Group<'_>, help: &str) -> Result<(), Error> {
+    let name = &group.metric().name;
+    if !group.samples().all(|sample| sample.value >= 0.0 && sample.value.is_finite()) {
+        for suffix in SUFFIXES {
+            let name = format!("{name}{suffix}");
+            let mut described = encoder.encode_descriptor(&name, help, None, MetricType::Unknown)?;
+            for sample in group.samples().filter(|sample| sample.suffix() == suffix) {
+                encode_value(&mut described.encode_family(&Labels(sample))?, MetricType::Unknown, sample.value)?;
+            }
+        }
+        return Ok(());
+    }
+    let mut described = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    // The crate takes what is in each bucket alone and adds it up again.
+    let (mut buckets, mut below, mut sum) = (Vec::new(), 0, 0.0);
+    for sample in group.samples() {
+        let count = whole(sample.value).and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+        match sample.member {
+            Member::Bucket { bound, .. } => {
+                buckets.push((bound, count.saturating_sub(below)));
+                below = count;
+            }
+            Member::Sum => sum = sample.value,
+            Member::Count | Member::Whole => {
+                let labels = Labels(sample);
+                let encode = |encoder: &mut MetricEncoder<'_>| {
+                    encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+                };
+                if sample.labels().next().is_none() {
+                    encode(&mut described)?;
+                } else {
+                    encode(&mut described.encode_family(&labels)?)?;
+                }
+                (buckets, below) = (Vec::new(), 0);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn encode_value(encoder: &mut MetricEncoder<'_>, shape: MetricType, value: f64) -> Result<(), Error> {

@@ -24,7 +24,7 @@ pub fn encode(snapshot: &Snapshot, out: &mut String) {
         }
         out.extend(["# TYPE ", &metric.name, " ", name_of(metric.kind), "\n"]);
         for sample in group.samples() {
-            out.push_str(&metric.name);
+            out.extend([&metric.name, sample.suffix()]);
             push_labels(out, &sample);
             out.push(' ');
             push_value(out, sample.value);
@@ -37,6 +37,7 @@ fn name_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
         Kind::Unknown => "untyped",
     }
 }

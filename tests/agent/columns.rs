@@ -100,7 +100,7 @@ fn names_of(families: &[Family]) -> BTreeSet<&str> {
 
 fn assert_no_twins(families: &[Family], place: &str) {
     for family in families {
-        let labels: Vec<_> = family.samples().map(|sample| sample.labels().collect::<Vec<_>>()).collect();
+        let labels: Vec<_> = family.samples().map(|it| (it.suffix(), it.labels().collect::<Vec<_>>())).collect();
         let distinct: BTreeSet<_> = labels.iter().collect();
         assert_eq!(distinct.len(), labels.len(), "{place}: {}", family.metric().name);
     }

@@ -11,7 +11,7 @@ use pgvitals::metric::{Kind, Metric, Snapshot};
 use crate::majors;
 use crate::pair::Pair;
 
-/// Per metric: its HELP and TYPE, and the sets of label names that its samples have.
+/// Per metric: its HELP and TYPE, and the sets of label names that its samples have, after what ends their names.
 type Shapes = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// Adds what a snapshot shows, without what differs from run to run, such as that a busy machine was too slow once.
@@ -23,13 +23,15 @@ fn add_shapes(snapshot: &Snapshot, shapes: &mut Shapes) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
             Kind::Unknown => "untyped",
         };
         let head = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
         let (_, labels) = shapes.entry(name.clone()).or_insert((head, BTreeSet::new()));
-        labels.extend(
-            group.samples().map(|sample| sample.labels().map(|(label, _)| label).collect::<Vec<_>>().join(",")),
-        );
+        labels.extend(group.samples().map(|sample| {
+            let labels: Vec<_> = sample.labels().map(|(label, _)| label).collect();
+            format!("{}{{{}}}", sample.suffix(), labels.join(","))
+        }));
     }
 }
 
@@ -38,7 +40,7 @@ fn text_of(shapes: &Shapes) -> String {
     for (name, (head, labels)) in shapes {
         text += head;
         for labels in labels {
-            let _ = writeln!(text, "{name}{{{labels}}}");
+            let _ = writeln!(text, "{name}{labels}");
         }
     }
     text

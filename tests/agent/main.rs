@@ -64,6 +64,8 @@ mod graphite;
 mod hang;
 /// Who keeps vacuum from removing dead rows.
 mod horizon;
+/// What is counted by its size: sessions and transactions by their age.
+mod histograms;
 /// Names that hurt, on every face.
 mod hostile;
 /// Queries that people bring along, and files of other exporters that become definitions.

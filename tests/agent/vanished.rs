@@ -140,7 +140,7 @@ async fn rows_of_equal_labels_are_one_sample_by_the_rule_of_their_metric() {
     })
     .await;
     for group in reading.snapshot.groups() {
-        let labels: Vec<_> = group.samples().map(|sample| sample.labels().collect::<Vec<_>>()).collect();
+        let labels: Vec<_> = group.samples().map(|it| (it.suffix(), it.labels().collect::<Vec<_>>())).collect();
         let distinct: BTreeSet<_> = labels.iter().collect();
         assert_eq!(distinct.len(), labels.len(), "{}", group.metric().name);
     }

@@ -127,7 +127,7 @@ fn each(mut values: Vec<Value<'_>>, apply: impl Fn(f64) -> f64) -> Vec<Value<'_>
 }
 
 fn select<'a>(selector: &Selector, snapshot: &'a Snapshot) -> impl Iterator<Item = Sample<'a>> {
-    let samples = snapshot.find(&selector.metric).into_iter().flat_map(|group| group.samples());
+    let samples = snapshot.samples_of(&selector.metric);
     // A label that a sample does not have is empty, as in PromQL.
     samples.filter(|sample| {
         selector.filters.iter().all(|filter| {

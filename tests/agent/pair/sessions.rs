@@ -92,6 +92,7 @@ pub(super) async fn provoke(primary: &Cluster, standby: &Cluster, kept: &mut Kep
     kept.run(primary, &["CREATE INDEX CONCURRENTLY ON indexed (id)"]).await;
     kept.run(primary, &["VACUUM FULL rewritten"]).await;
     kept.run(standby, &["SELECT pg_sleep(3600)"]).await;
+    kept.hold(standby, "SELECT 1").await;
     for cluster in [primary, standby] {
         kept.psql(&format!("{} sslmode=require", cluster.tcp_dsn("postgres")), "SELECT pg_sleep(3600)");
     }
