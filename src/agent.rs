@@ -24,6 +24,7 @@ use std::sync::{Arc, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
+pub use own::described::{INHERITED, OF_AGENT, OF_COLLECTORS, OF_SERVERS};
 pub use own::{CONNECT_FAILURE, Ledger};
 pub use reading::{Reading, Report, ServerReport};
 pub use slot::{Gap, Outcome, Skip};
@@ -261,7 +262,7 @@ impl Agent {
         let mut reading =
             Reading { snapshot: Snapshot::new(SystemTime::now()), servers: Vec::new(), reports: Vec::new() };
         if let Some(host) = self.host.as_ref().filter(|_| want.server.is_none()) {
-            let mut runs = own::Runs::new("node");
+            let mut runs = own::Runs::new(&own::described::PEER_OF_HOST);
             let elsewhere = (self.host_of_servers && is_elsewhere(&self.watched())).then(|| self.elsewhere());
             for (at, collector) in COLLECTORS.iter().enumerate().filter(|(_, collector)| want.has(collector.name)) {
                 let (shown, slot) = match &elsewhere {

@@ -4,12 +4,14 @@
 //! from, so that 100,000 samples stay in a few megabytes. Nothing here knows where a value comes from or where it goes.
 
 mod buckets;
+mod described;
 mod snapshot;
 mod table;
 
 use std::sync::Arc;
 
 pub use buckets::{Buckets, COUNT, Member, SUFFIXES};
+pub use described::Described;
 pub use snapshot::{Group, Part, Snapshot};
 pub use table::{Column, Table};
 
@@ -24,6 +26,18 @@ pub enum Kind {
     Histogram,
     /// A peer exports it without a type, and so do we.
     Unknown,
+}
+
+impl Kind {
+    /// As Prometheus calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// What two values become when they would carry the same name and labels.

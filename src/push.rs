@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 pub use queue::{Batch, Queue};
-pub use stats::PushStats;
+pub use stats::{DESCRIBED, PushStats};
 
 use crate::metric::Snapshot;
 use crate::panics::survive;

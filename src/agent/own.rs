@@ -1,18 +1,20 @@
 //! What the agent says about itself: `pgvitals_*` and `process_*`.
 
+pub(super) mod described;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::slot::{Outcome, Run, Slot};
 use super::state::Shared;
 use super::{Reading, Report};
-use crate::metric::{Column, Family, Kind, Table};
+use crate::metric::{Column, Described, Family, Table};
 use crate::panics;
 use crate::push::PushStats;
 
 /// The family that tells that a server takes no new connections.
-pub const CONNECT_FAILURE: &str = "pgvitals_connect_failure";
+pub const CONNECT_FAILURE: &str = described::CONNECT_FAILURE.name;
 
 /// The families about one server's (or the host's) collectors, while they are being filled.
 pub(super) struct Runs {
@@ -34,56 +36,25 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// `inherited` is what the names begin with by which `postgres_exporter` (`pg`) or `node_exporter` (`node`) tell the same.
-    pub(super) fn new(inherited: &str) -> Self {
-        let mut table = Table::new(&["collector"]);
-        let mut reasons = Table::new(&["collector", "outcome", "reason"]);
-        let mut remainders = Table::new(&["collector", "metric"]);
+    /// `inherited` are the names by which another exporter tells how a collector fared and how long it took.
+    pub(super) fn new(inherited: &[Described; 2]) -> Self {
+        let [success, duration] = inherited;
+        let mut table = Table::new(described::SUCCESS.labels);
+        let (reasons, reason) = Table::of(&described::ABSENT);
+        let (remainders, remainder) = Table::of(&described::REMAINDER);
         Self {
-            success: table.column(
-                Kind::Gauge,
-                "pgvitals_collector_success",
-                "1 if the collector gave its facts, 0 if it failed, absent if it does not apply here",
-            ),
-            duration: table.column(Kind::Gauge, "pgvitals_collector_duration_seconds", "Duration of the latest run"),
-            inherited_success: table.column(
-                Kind::Gauge,
-                &format!("{inherited}_scrape_collector_success"),
-                "pgvitals_collector_success, by its inherited name",
-            ),
-            inherited_duration: table.column(
-                Kind::Gauge,
-                &format!("{inherited}_scrape_collector_duration_seconds"),
-                "pgvitals_collector_duration_seconds, by its inherited name",
-            ),
-            age: table.column(Kind::Gauge, "pgvitals_collector_age_seconds", "Age of the latest run's facts"),
-            interval: table.column(
-                Kind::Gauge,
-                "pgvitals_collector_interval_seconds",
-                "A result is used again for this long: the definition's fresh_for, or 100 times what a run takes",
-            ),
-            rows: table.column(Kind::Gauge, "pgvitals_collector_rows", "Rows (of the host: samples) of the latest run"),
-            folded: table.column(
-                Kind::Gauge,
-                "pgvitals_collector_dropped_rows",
-                "Rows of the latest run that max_series keeps from being shown",
-            ),
-            total: table.column(Kind::Counter, "pgvitals_collector_runs_total", "Runs since the agent started"),
-            failures: table.column(
-                Kind::Counter,
-                "pgvitals_collector_failures_total",
-                "Failed runs since the agent started",
-            ),
-            reason: reasons.column(
-                Kind::Gauge,
-                "pgvitals_collector_absent",
-                "1 with the reason while a collector's facts are absent",
-            ),
-            remainder: remainders.column(
-                Kind::Gauge,
-                "pgvitals_collector_remainder",
-                "What the rows that max_series keeps from being shown have of a counter; falls and leaps as rows change sides",
-            ),
+            success: table.describe(&described::SUCCESS),
+            duration: table.describe(&described::DURATION),
+            inherited_success: table.describe(success),
+            inherited_duration: table.describe(duration),
+            age: table.describe(&described::AGE),
+            interval: table.describe(&described::INTERVAL),
+            rows: table.describe(&described::ROWS),
+            folded: table.describe(&described::DROPPED_ROWS),
+            total: table.describe(&described::RUNS),
+            failures: table.describe(&described::FAILURES),
+            reason,
+            remainder,
             table,
             reasons,
             remainders,
@@ -141,13 +112,7 @@ impl Runs {
 
 /// The families about the connections to a server.
 pub(super) fn connections(server: &Shared) -> Vec<Family> {
-    let mut open = Table::new(&["lane"]);
-    let column = open.column(
-        Kind::Gauge,
-        "pgvitals_connections",
-        "Connections to the server that are open, by lane; stuck are those with a query that we gave up and the server \
-         did not",
-    );
+    let (mut open, column) = Table::of(&described::CONNECTIONS);
     for (at, lane) in ["fast", "slow"].into_iter().enumerate() {
         open.row(&[lane]);
         open.set(column, server.open_sessions(at) as f64);
@@ -156,24 +121,13 @@ pub(super) fn connections(server: &Shared) -> Vec<Family> {
     open.set(column, server.stuck.load(Ordering::Relaxed) as f64);
     let mut families = open.into_families();
     if let Some(class) = server.door.refusal() {
-        let mut refusal = Table::new(&["class"]);
-        let column = refusal.column(
-            Kind::Gauge,
-            CONNECT_FAILURE,
-            "1 with the class of failure while the latest attempt to open another connection failed, else absent; tried \
-             every 5 minutes at least while somebody reads",
-        );
+        let (mut refusal, column) = Table::of(&described::CONNECT_FAILURE);
         refusal.row(&[class.as_str()]);
         refusal.set(column, 1.0);
         families.extend(refusal.into_families());
     }
     let opened = server.connects.load(Ordering::Relaxed) as f64;
-    families.push(Family::single(
-        Kind::Counter,
-        "pgvitals_connects_total",
-        "Connections to the server opened since the agent started",
-        opened,
-    ));
+    families.push(described::CONNECTS.family(opened));
     families
 }
 
@@ -214,90 +168,31 @@ impl Ledger {
         let readings = self.readings.load(Ordering::Relaxed);
         let failed = self.reload_failed.load(Ordering::Relaxed);
         let reloaded = *self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut build = Table::new(&["version"]);
-        let column = build.column(Kind::Gauge, "pgvitals_build_info", "1 with the agent's version");
+        let (mut build, column) = Table::of(&described::BUILD);
         build.row(&[env!("CARGO_PKG_VERSION")]);
         build.set(column, 1.0);
         let mut families = build.into_families();
-        families.push(Family::single(
-            Kind::Counter,
-            "pgvitals_readings_total",
-            "Readings of all collectors",
-            readings as f64,
-        ));
-        families.push(Family::single(
-            Kind::Counter,
-            "pgvitals_panics_total",
-            "Mistakes of pgvitals that were contained; the log says where",
-            panics::count() as f64,
-        ));
-        families.push(Family::single(
-            Kind::Gauge,
-            "pgvitals_series",
-            "Samples of servers, host and collectors in this reading",
-            reading.snapshot.len() as f64,
-        ));
-        families.extend(inherited(readings, reading.is_whole(), asked.elapsed()));
-        families.push(Family::single(
-            Kind::Gauge,
-            "pgvitals_config_last_reload_successful",
-            "1 unless the latest reload found a mistake; the configuration before it is then still in force",
-            f64::from(u8::from(!failed)),
-        ));
+        families.push(described::READINGS.family(readings as f64));
+        families.push(described::PANICS.family(panics::count() as f64));
+        families.push(described::SERIES.family(reading.snapshot.len() as f64));
+        families.push(described::SCRAPES.family(readings as f64));
+        families.push(described::SCRAPE_ERROR.family(f64::from(u8::from(!reading.is_whole()))));
+        families.push(described::SCRAPE_DURATION.family(asked.elapsed().as_secs_f64()));
+        families.push(described::RELOAD_SUCCESSFUL.family(f64::from(u8::from(!failed))));
         if let Some(at) = reloaded.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
-            families.push(Family::single(
-                Kind::Gauge,
-                "pgvitals_config_last_reload_success_timestamp_seconds",
-                "When the configuration in force was loaded",
-                at.as_secs_f64(),
-            ));
+            families.push(described::RELOAD_TIME.family(at.as_secs_f64()));
         }
         if let Some(successful) = *self.web_file.lock().unwrap_or_else(PoisonError::into_inner) {
-            families.push(Family::single(
-                Kind::Gauge,
-                "pgvitals_web_config_last_read_successful",
-                "1 unless the web configuration file became wrong; what it said before is then still in force",
-                f64::from(u8::from(successful)),
-            ));
+            families.push(described::WEB_FILE.family(f64::from(u8::from(successful))));
         }
         let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
         families.extend(push.iter().flat_map(|stats| stats.families()));
         families.extend(process());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            families.push(Family::single(
-                Kind::Gauge,
-                "pgvitals_tasks",
-                "Tasks of the agent that have not ended: a few for each server, a few for each reader",
-                runtime.metrics().num_alive_tasks() as f64,
-            ));
+            families.push(described::TASKS.family(runtime.metrics().num_alive_tasks() as f64));
         }
         families
     }
-}
-
-/// What `postgres_exporter` says of itself, by its names.
-fn inherited(readings: u64, is_whole: bool, took: Duration) -> [Family; 3] {
-    let told = |kind, name, help, value| Family::single(kind, name, help, value);
-    [
-        told(
-            Kind::Counter,
-            "pg_exporter_scrapes_total",
-            "pgvitals_readings_total, by its inherited name",
-            readings as f64,
-        ),
-        told(
-            Kind::Gauge,
-            "pg_exporter_last_scrape_error",
-            "1 if a server or one of its collectors failed in this reading",
-            f64::from(u8::from(!is_whole)),
-        ),
-        told(
-            Kind::Gauge,
-            "pg_exporter_last_scrape_duration_seconds",
-            "How long the reader waited for this reading",
-            took.as_secs_f64(),
-        ),
-    ]
 }
 
 /// The agent's own process, under the names that client libraries use.
@@ -307,22 +202,12 @@ fn process() -> Vec<Family> {
     if let Ok(stat) = me.stat() {
         let ticks = procfs::ticks_per_second() as f64;
         let cpu = (stat.utime + stat.stime) as f64 / ticks;
-        families.push(Family::single(Kind::Counter, "process_cpu_seconds_total", "CPU time of the agent", cpu));
+        families.push(described::CPU.family(cpu));
         let resident = stat.rss as f64 * procfs::page_size() as f64;
-        families.push(Family::single(
-            Kind::Gauge,
-            "process_resident_memory_bytes",
-            "Resident memory of the agent",
-            resident,
-        ));
+        families.push(described::RESIDENT.family(resident));
     }
     if let Ok(open) = me.fd_count() {
-        families.push(Family::single(
-            Kind::Gauge,
-            "process_open_fds",
-            "Open file descriptors of the agent",
-            open as f64,
-        ));
+        families.push(described::FILES.family(open as f64));
     }
     families
 }

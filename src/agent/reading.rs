@@ -8,7 +8,7 @@ use super::state::Condition;
 use super::watched::Watched;
 use super::{Want, own, walk};
 use crate::catalog::Scope;
-use crate::metric::{Family, Kind, Snapshot, Table};
+use crate::metric::{Family, Snapshot, Table};
 
 /// Everything known at one moment, and why the rest is not.
 #[derive(Clone, Debug)]
@@ -94,20 +94,14 @@ impl Reading {
             }
         };
         let up = f64::from(u8::from(state.is_ok()));
-        let mut families =
-            vec![Family::single(Kind::Gauge, "pg_up", "Whether the server answered when it was last asked", up)];
+        let mut families = vec![own::described::UP.family(up)];
         if let Err((class, _)) = &state {
-            let mut failure = Table::new(&["class"]);
-            let column = failure.column(
-                Kind::Gauge,
-                "pgvitals_server_failure",
-                "1 with the class of failure while a server does not answer, else absent",
-            );
+            let (mut failure, column) = Table::of(&own::described::SERVER_FAILURE);
             failure.row(&[class]);
             failure.set(column, 1.0);
             families.extend(failure.into_families());
         }
-        let mut runs = own::Runs::new("pg");
+        let mut runs = own::Runs::new(&own::described::PEER_OF_SERVERS);
         for (at, (definition, slot)) in shared.definitions.iter().zip(&shared.slots).enumerate() {
             if want.has(&definition.name) {
                 let absent = |reason: &str| Outcome::Failed { class: "timeout", reason: reason.to_owned() };

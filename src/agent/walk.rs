@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::own::described;
 use super::slot::{Outcome, RETRY_AFTER, RETRY_UNPRIVILEGED, Run, Skip, Slot};
 use super::state::Shared;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Family, Table};
 use crate::server::{Barrier, Databases};
 
 /// A walk that takes longer is no longer waited for until one is quick again.
@@ -130,23 +131,13 @@ fn latest(shared: &Shared, at: usize, epoch: u64) -> Option<(Arc<Run>, Duration)
 /// The families about the walks over a server's databases.
 pub(super) fn families(shared: &Shared, epoch: u64) -> Vec<Family> {
     let Some(walk) = shared.walks.recent(epoch).into_iter().next() else { return Vec::new() };
-    let mut states = Table::new(&["state"]);
-    let column = states.column(
-        Kind::Gauge,
-        "pgvitals_databases",
-        "Databases by what became of them in the latest walk over the databases",
-    );
+    let (mut states, column) = Table::of(&described::DATABASES);
     for state in State::all() {
         states.row(&[state.as_str()]);
         states.set(column, walk.states.get(&state).copied().unwrap_or_default() as f64);
     }
     let mut families = states.into_families();
-    let mut failures = Table::new(&["datname", "collector", "class"]);
-    let column = failures.column(
-        Kind::Gauge,
-        "pgvitals_database_failure",
-        "1 with the class of failure while a collector's facts of a database are absent; 100 are named at most",
-    );
+    let (mut failures, column) = Table::of(&described::DATABASE_FAILURE);
     let runs = (0..shared.slots.len()).filter_map(|at| {
         let definition = shared.definitions.get(at)?;
         Some((definition, latest(shared, at, epoch)?.0))
@@ -161,29 +152,11 @@ pub(super) fn families(shared: &Shared, epoch: u64) -> Vec<Family> {
         left = left.saturating_sub(gaps.len());
     }
     families.extend(failures.into_families());
-    let gauge = |name: &str, help: &str, value: f64| Family::single(Kind::Gauge, name, help, value);
     families.extend([
-        gauge(
-            "pgvitals_databases_walk_duration_seconds",
-            "Time that the latest walk over the databases took, without what ran between its steps",
-            walk.spent.as_secs_f64(),
-        ),
-        gauge(
-            "pgvitals_databases_walk_age_seconds",
-            "Time since the latest walk over the databases began",
-            walk.started.elapsed().as_secs_f64(),
-        ),
-        gauge(
-            "pgvitals_databases_walk_rest_seconds",
-            "The next walk begins so long after the latest one at the earliest: 100 times what one takes",
-            shared.walks.rest(epoch).as_secs_f64(),
-        ),
-        Family::single(
-            Kind::Counter,
-            "pgvitals_databases_walks_total",
-            "Walks over the databases since the agent started",
-            shared.walks.count.load(Ordering::Relaxed) as f64,
-        ),
+        described::WALK_DURATION.family(walk.spent.as_secs_f64()),
+        described::WALK_AGE.family(walk.started.elapsed().as_secs_f64()),
+        described::WALK_REST.family(shared.walks.rest(epoch).as_secs_f64()),
+        described::WALKS.family(shared.walks.count.load(Ordering::Relaxed) as f64),
     ]);
     families
 }

@@ -53,7 +53,8 @@ pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
         .iter()
         .find(|collector| collector.name == args.name)
         .ok_or_else(|| anyhow!("no definition, host collector or check {:?}, see `pgvitals list`", args.name))?;
-    print(&format!("{}\nfamilies: {}\n", collector.help, collector.provides.join(", ")));
+    let families: Vec<&str> = collector.provides.iter().map(|metric| metric.name).collect();
+    print(&format!("{}\nfamilies: {}\n", collector.help, families.join(", ")));
     Ok(())
 }
 

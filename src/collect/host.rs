@@ -18,7 +18,7 @@ mod vmstat;
 use std::path::{Path, PathBuf};
 
 use super::CollectError;
-use crate::metric::Family;
+use crate::metric::{Described, Family};
 
 /// Where the host's facts are read: the real trees, or copies of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub struct HostCollector {
     pub name: &'static str,
     /// One line: what it reads and why one looks at it.
     pub help: &'static str,
-    /// The names of its families; one ending in `_` stands for all names that begin so.
-    pub provides: &'static [&'static str],
+    /// What it gives.
+    pub provides: &'static [Described],
     /// Reads the facts.
     pub collect: fn(&Roots) -> Result<Vec<Family>, CollectError>,
 }
@@ -51,7 +51,7 @@ pub struct HostCollector {
 impl HostCollector {
     /// Whether a family of this name comes from it.
     pub fn gives(&self, family: &str) -> bool {
-        self.provides.iter().any(|name| *name == family || (name.ends_with('_') && family.starts_with(name)))
+        self.provides.iter().any(|metric| metric.makes(family))
     }
 }
 
@@ -104,9 +104,13 @@ mod tests {
             };
             for family in families {
                 let metric = family.metric();
-                let covers =
-                    |name: &&&str| **name == metric.name || name.ends_with('_') && metric.name.starts_with(**name);
-                assert!(collector.provides.iter().any(|name| covers(&name)), "{}: {}", collector.name, metric.name);
+                let described = collector.provides.iter().find(|described| described.makes(&metric.name));
+                let described = described.unwrap_or_else(|| panic!("{}: {}", collector.name, metric.name));
+                assert_eq!(described.kind, metric.kind, "{}", metric.name);
+                for sample in family.samples() {
+                    let labels: Vec<&str> = sample.labels().map(|(label, _)| label).collect();
+                    assert_eq!(labels, described.labels, "{}", metric.name);
+                }
                 assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{}: {}", metric.name, metric.help);
                 assert!(names.insert(metric.name.clone()), "{host}: {} comes twice", metric.name);
             }
@@ -122,9 +126,9 @@ mod tests {
         // Sizes are absent there: no mount point of a fixture exists where the tests run.
         let sizes =
             ["size_bytes", "free_bytes", "avail_bytes", "files", "files_free"].map(|n| format!("node_filesystem_{n}"));
-        let promised = COLLECTORS.iter().flat_map(|collector| collector.provides).filter(|name| !name.ends_with('_'));
-        for name in promised.filter(|name| !sizes.iter().any(|size| size == *name)) {
-            assert!(names.contains(*name), "no fixture has {name}");
+        let promised = COLLECTORS.iter().flat_map(|collector| collector.provides);
+        for metric in promised.filter(|metric| !sizes.iter().any(|size| size == metric.name)) {
+            assert!(names.iter().any(|name| metric.makes(name)), "no fixture has {}", metric.name);
         }
     }
 
@@ -141,8 +145,8 @@ mod tests {
         let mut names = BTreeSet::new();
         for collector in COLLECTORS {
             assert!(names.insert(collector.name), "{}", collector.name);
-            for name in collector.provides {
-                assert!(names.insert(name), "{name}");
+            for metric in collector.provides {
+                assert!(names.insert(metric.name), "{}", metric.name);
             }
         }
     }

@@ -3,7 +3,44 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::metric::{Family, Kind};
+use crate::metric::{Described, Family};
+
+const SENT: Described =
+    Described::counter("pgvitals_graphite_points_sent_total", &[], "Points written to carbon for the first time");
+const RESENT: Described = Described::counter(
+    "pgvitals_graphite_points_resent_total",
+    &[],
+    "Points written once more after a lost connection, as carbon may not have read them",
+);
+const DROPPED: Described = Described::counter(
+    "pgvitals_graphite_points_dropped_total",
+    &[],
+    "Points lost because the queue was full: carbon was away for too long",
+);
+const COLLIDED: Described = Described::counter(
+    "pgvitals_graphite_points_collided_total",
+    &[],
+    "Points not sent because another series has the same path once special characters are replaced",
+);
+const MISSED: Described = Described::counter(
+    "pgvitals_graphite_intervals_missed_total",
+    &[],
+    "Intervals without points because collecting took longer than the interval",
+);
+const RECONNECTS: Described =
+    Described::counter("pgvitals_graphite_reconnects_total", &[], "Connections to carbon that replaced a lost one");
+const QUEUED: Described = Described::gauge("pgvitals_graphite_queue_points", &[], "Points that wait to be sent");
+const CONNECTED: Described =
+    Described::gauge("pgvitals_graphite_connected", &[], "Whether the last write to carbon succeeded");
+const LAST_ERROR: Described = Described::gauge(
+    "pgvitals_graphite_last_error_timestamp_seconds",
+    &[],
+    "When carbon was last found out of reach; absent if never",
+);
+
+/// What is told of the points.
+pub const DESCRIBED: &[Described] =
+    &[SENT, RESENT, DROPPED, COLLIDED, MISSED, RECONNECTS, QUEUED, CONNECTED, LAST_ERROR];
 
 /// Counters of the push loop since the agent started.
 #[derive(Debug, Default)]
@@ -49,48 +86,21 @@ impl PushStats {
     /// The same as families named `pgvitals_graphite_…`; the time of the last error only once there was one.
     pub fn families(&self) -> Vec<Family> {
         let shown = [
-            (Kind::Counter, "points_sent_total", "Points written to carbon for the first time", &self.sent),
-            (
-                Kind::Counter,
-                "points_resent_total",
-                "Points written once more after a lost connection, as carbon may not have read them",
-                &self.resent,
-            ),
-            (
-                Kind::Counter,
-                "points_dropped_total",
-                "Points lost because the queue was full: carbon was away for too long",
-                &self.dropped,
-            ),
-            (
-                Kind::Counter,
-                "points_collided_total",
-                "Points not sent because another series has the same path once special characters are replaced",
-                &self.collided,
-            ),
-            (
-                Kind::Counter,
-                "intervals_missed_total",
-                "Intervals without points because collecting took longer than the interval",
-                &self.missed,
-            ),
-            (Kind::Counter, "reconnects_total", "Connections to carbon that replaced a lost one", &self.reconnects),
-            (Kind::Gauge, "queue_points", "Points that wait to be sent", &self.queued),
-            (Kind::Gauge, "connected", "Whether the last write to carbon succeeded", &self.connected),
-            (
-                Kind::Gauge,
-                "last_error_timestamp_seconds",
-                "When carbon was last found out of reach; absent if never",
-                &self.last_error,
-            ),
+            (SENT, &self.sent),
+            (RESENT, &self.resent),
+            (DROPPED, &self.dropped),
+            (COLLIDED, &self.collided),
+            (MISSED, &self.missed),
+            (RECONNECTS, &self.reconnects),
+            (QUEUED, &self.queued),
+            (CONNECTED, &self.connected),
+            (LAST_ERROR, &self.last_error),
         ];
         shown
             .into_iter()
-            .map(|(kind, name, help, value)| (kind, name, help, value.load(Relaxed)))
-            .filter(|(_, name, _, value)| *name != "last_error_timestamp_seconds" || *value > 0)
-            .map(|(kind, name, help, value)| {
-                Family::single(kind, &format!("pgvitals_graphite_{name}"), help, value as f64)
-            })
+            .map(|(metric, value)| (metric, value.load(Relaxed)))
+            .filter(|(metric, value)| *metric != LAST_ERROR || *value > 0)
+            .map(|(metric, value)| metric.family(value as f64))
             .collect()
     }
 

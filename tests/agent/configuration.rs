@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use pgvitals::agent::{Reading, Want};
 use pgvitals::demo::cluster::{Cluster, Settings};
+use pgvitals::metric::Group;
 
 use crate::client::reload;
 use crate::majors::{self, TWO};
@@ -23,7 +24,7 @@ fn value(reading: &Reading, metric: &str) -> f64 {
 /// The label of the one sample that there is; empty if there is none.
 fn label(reading: &Reading, metric: &str, label: &str) -> String {
     let group = reading.snapshot.find(metric);
-    let labels: Vec<_> = group.iter().flat_map(|group| group.samples()).map(|sample| sample.label(label)).collect();
+    let labels: Vec<_> = group.iter().flat_map(Group::samples).map(|sample| sample.label(label)).collect();
     assert!(labels.len() <= 1, "{metric}: {labels:?}");
     labels.into_iter().flatten().next().unwrap_or_default().to_owned()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use pgvitals::agent::Reading;
 use pgvitals::demo::cluster::{Cluster, Settings, Standby};
+use pgvitals::metric::Group;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
@@ -13,7 +14,7 @@ use crate::pair::{self, read_until, until_true};
 /// Kind, name and database of those who are in this family.
 fn holders(reading: &Reading, metric: &str) -> BTreeSet<[String; 3]> {
     let group = reading.snapshot.find(metric);
-    let samples = group.iter().flat_map(|group| group.samples());
+    let samples = group.iter().flat_map(Group::samples);
     let label = |sample: &pgvitals::metric::Sample<'_>, name| sample.label(name).unwrap_or_default().to_owned();
     samples.map(|sample| ["held_by", "holder", "datname"].map(|name| label(&sample, name))).collect()
 }

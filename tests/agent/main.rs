@@ -62,10 +62,10 @@ mod golden;
 mod graphite;
 /// Servers and networks that stop answering.
 mod hang;
-/// Who keeps vacuum from removing dead rows.
-mod horizon;
 /// What is counted by its size: sessions and transactions by their age.
 mod histograms;
+/// Who keeps vacuum from removing dead rows.
+mod horizon;
 /// Names that hurt, on every face.
 mod hostile;
 /// Queries that people bring along, and files of other exporters that become definitions.

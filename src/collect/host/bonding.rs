@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{HostCollector, Roots, file, netclass};
 use crate::collect::CollectError;
-use crate::metric::{Column, Family, Kind, Table};
+use crate::metric::{Column, Described, Family, Table};
 
 /// State of each bond and its slaves, from /sys/class/net/BOND/bonding and, for 802.3ad, /proc/net/bonding/BOND.
 ///
@@ -13,23 +13,80 @@ pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "bonding",
     help: "Bonds: slaves up, mode, active slave, link failures, LACP aggregators",
     provides: &[
-        "node_bonding_slaves",
-        "node_bonding_active",
-        "node_bonding_up",
-        "node_bonding_aggregator_id",
-        "node_bonding_aggregator_ports",
-        "node_bonding_mode_info",
-        "node_bonding_active_slave_info",
-        "node_bonding_slave_up",
-        "node_bonding_slave_link_failures_total",
-        "node_bonding_slave_speed_bytes",
-        "node_bonding_slave_full_duplex",
-        "node_bonding_slave_aggregator_id",
-        "node_bonding_slave_actor_churned_total",
-        "node_bonding_slave_partner_churned_total",
+        SLAVES,
+        ACTIVE,
+        UP,
+        AGGREGATOR,
+        PORTS,
+        MODE,
+        ACTIVE_SLAVE,
+        SLAVE_UP,
+        FAILURES,
+        SPEED,
+        DUPLEX,
+        SLAVE_AGGREGATOR,
+        ACTOR_CHURNED,
+        PARTNER_CHURNED,
     ],
     collect,
 };
+
+const OF_BOND: &[&str] = &["master"];
+const OF_MODE: &[&str] = &["master", "mode"];
+const OF_SLAVE: &[&str] = &["master", "slave"];
+const SLAVES: Described = Described::gauge("node_bonding_slaves", OF_BOND, "Slaves configured in the bond");
+const ACTIVE: Described = Described::gauge(
+    "node_bonding_active",
+    OF_BOND,
+    "Slaves whose link is up; fewer than node_bonding_slaves is a lost link",
+);
+const UP: Described = Described::gauge("node_bonding_up", OF_BOND, "Whether the bond itself has a link: 1 or 0");
+const AGGREGATOR: Described =
+    Described::gauge("node_bonding_aggregator_id", OF_BOND, "The aggregator that carries the traffic; 802.3ad only");
+const PORTS: Described =
+    Described::gauge("node_bonding_aggregator_ports", OF_BOND, "Slaves in that aggregator; 802.3ad only");
+const MODE: Described =
+    Described::gauge("node_bonding_mode_info", OF_MODE, "Mode of the bond, such as active-backup; always 1");
+const ACTIVE_SLAVE: Described = Described::gauge(
+    "node_bonding_active_slave_info",
+    OF_SLAVE,
+    "The slave that carries the traffic; always 1, absent where the mode knows none or no slave is up",
+);
+const SLAVE_UP: Described = Described::gauge(
+    "node_bonding_slave_up",
+    OF_SLAVE,
+    "Whether the bond sees the slave's link up (its MII status): 1 or 0",
+);
+const FAILURES: Described = Described::counter(
+    "node_bonding_slave_link_failures_total",
+    OF_SLAVE,
+    "How often the slave lost its link; growth means a bad cable, card or switch",
+);
+const SPEED: Described = Described::gauge(
+    "node_bonding_slave_speed_bytes",
+    OF_SLAVE,
+    "Speed of the slave in bytes per second; absent where it is not known",
+);
+const DUPLEX: Described = Described::gauge(
+    "node_bonding_slave_full_duplex",
+    OF_SLAVE,
+    "Whether the slave runs in full duplex: 1 or 0; absent where it is not known",
+);
+const SLAVE_AGGREGATOR: Described = Described::gauge(
+    "node_bonding_slave_aggregator_id",
+    OF_SLAVE,
+    "The slave's aggregator; other than node_bonding_aggregator_id it carries no traffic; 802.3ad only",
+);
+const ACTOR_CHURNED: Described = Described::counter(
+    "node_bonding_slave_actor_churned_total",
+    OF_SLAVE,
+    "How often this end failed to join its aggregator in time; 802.3ad only",
+);
+const PARTNER_CHURNED: Described = Described::counter(
+    "node_bonding_slave_partner_churned_total",
+    OF_SLAVE,
+    "How often the switch failed to join its aggregator in time; 802.3ad only",
+);
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     let folder = roots.sys.join("class/net");
@@ -65,68 +122,26 @@ struct Bonds {
 
 impl Bonds {
     fn new() -> Self {
-        let mut of_bond = Table::new(&["master"]);
-        let mut gauge = |name, help| of_bond.column(Kind::Gauge, name, help);
-        let slaves = gauge("node_bonding_slaves", "Slaves configured in the bond");
-        let active =
-            gauge("node_bonding_active", "Slaves whose link is up; fewer than node_bonding_slaves is a lost link");
-        let up = gauge("node_bonding_up", "Whether the bond itself has a link: 1 or 0");
-        let aggregator = gauge("node_bonding_aggregator_id", "The aggregator that carries the traffic; 802.3ad only");
-        let ports = gauge("node_bonding_aggregator_ports", "Slaves in that aggregator; 802.3ad only");
-        let mut of_mode = Table::new(&["master", "mode"]);
-        let mode =
-            of_mode.column(Kind::Gauge, "node_bonding_mode_info", "Mode of the bond, such as active-backup; always 1");
-        let mut of_slave = Table::new(&["master", "slave"]);
-        let mut column = |kind, name, help| of_slave.column(kind, name, help);
+        let mut of_bond = Table::new(OF_BOND);
+        let mut of_mode = Table::new(OF_MODE);
+        let mut of_slave = Table::new(OF_SLAVE);
         Self {
-            active_slave: column(
-                Kind::Gauge,
-                "node_bonding_active_slave_info",
-                "The slave that carries the traffic; always 1, absent where the mode knows none or no slave is up",
-            ),
-            slave_up: column(
-                Kind::Gauge,
-                "node_bonding_slave_up",
-                "Whether the bond sees the slave's link up (its MII status): 1 or 0",
-            ),
-            failures: column(
-                Kind::Counter,
-                "node_bonding_slave_link_failures_total",
-                "How often the slave lost its link; growth means a bad cable, card or switch",
-            ),
-            speed: column(
-                Kind::Gauge,
-                "node_bonding_slave_speed_bytes",
-                "Speed of the slave in bytes per second; absent where it is not known",
-            ),
-            duplex: column(
-                Kind::Gauge,
-                "node_bonding_slave_full_duplex",
-                "Whether the slave runs in full duplex: 1 or 0; absent where it is not known",
-            ),
-            slave_aggregator: column(
-                Kind::Gauge,
-                "node_bonding_slave_aggregator_id",
-                "The slave's aggregator; other than node_bonding_aggregator_id it carries no traffic; 802.3ad only",
-            ),
-            actor_churned: column(
-                Kind::Counter,
-                "node_bonding_slave_actor_churned_total",
-                "How often this end failed to join its aggregator in time; 802.3ad only",
-            ),
-            partner_churned: column(
-                Kind::Counter,
-                "node_bonding_slave_partner_churned_total",
-                "How often the switch failed to join its aggregator in time; 802.3ad only",
-            ),
+            slaves: of_bond.describe(&SLAVES),
+            active: of_bond.describe(&ACTIVE),
+            up: of_bond.describe(&UP),
+            aggregator: of_bond.describe(&AGGREGATOR),
+            ports: of_bond.describe(&PORTS),
+            mode: of_mode.describe(&MODE),
+            active_slave: of_slave.describe(&ACTIVE_SLAVE),
+            slave_up: of_slave.describe(&SLAVE_UP),
+            failures: of_slave.describe(&FAILURES),
+            speed: of_slave.describe(&SPEED),
+            duplex: of_slave.describe(&DUPLEX),
+            slave_aggregator: of_slave.describe(&SLAVE_AGGREGATOR),
+            actor_churned: of_slave.describe(&ACTOR_CHURNED),
+            partner_churned: of_slave.describe(&PARTNER_CHURNED),
             of_bond,
-            slaves,
-            active,
-            up,
-            aggregator,
-            ports,
             of_mode,
-            mode,
             of_slave,
         }
     }

@@ -6,15 +6,24 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Described, Family, Table};
 
 /// Seconds each CPU spent in each mode, from the `cpuN` lines of /proc/stat, and the number of CPUs online.
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "cpu",
     help: "CPU time by mode: busy, waiting for disks, stolen by the hypervisor",
-    provides: &["node_cpu_seconds_total", "node_cpu_guest_seconds_total", "pgvitals_host_cpus"],
+    provides: &[SECONDS, GUEST_SECONDS, CPUS],
     collect,
 };
+
+const LABELS: &[&str] = &["cpu", "mode"];
+const SECONDS: Described = Described::counter("node_cpu_seconds_total", LABELS, "Seconds the CPU spent in the mode");
+const GUEST_SECONDS: Described = Described::counter(
+    "node_cpu_guest_seconds_total",
+    LABELS,
+    "Seconds the CPU ran virtual machines of this host; part of the mode of the same name in node_cpu_seconds_total",
+);
+const CPUS: Described = Described::gauge("pgvitals_host_cpus", &[], "CPUs that are online");
 
 /// The columns of a `cpuN` line; an older kernel has fewer of them.
 const MODES: [&str; 8] = ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal"];
@@ -36,14 +45,8 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
         return Err(file::malformed(&path, "expected lines `cpu0 …`"));
     }
     let times = remember(&path, times);
-    let mut table = Table::new(&["cpu", "mode"]);
-    let total = table.column(Kind::Counter, "node_cpu_seconds_total", "Seconds the CPU spent in the mode");
-    let mut guests = Table::new(&["cpu", "mode"]);
-    let guest = guests.column(
-        Kind::Counter,
-        "node_cpu_guest_seconds_total",
-        "Seconds the CPU ran virtual machines of this host; part of the mode of the same name in node_cpu_seconds_total",
-    );
+    let (mut table, total) = Table::of(&SECONDS);
+    let (mut guests, guest) = Table::of(&GUEST_SECONDS);
     for (number, seconds) in &times {
         let number = number.to_string();
         for (mode, &value) in MODES.iter().zip(seconds) {
@@ -57,7 +60,7 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     }
     let mut families = table.into_families();
     families.extend(guests.into_families());
-    families.push(Family::single(Kind::Gauge, "pgvitals_host_cpus", "CPUs that are online", times.len() as f64));
+    families.push(CPUS.family(times.len() as f64));
     Ok(families)
 }
 

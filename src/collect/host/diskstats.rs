@@ -4,7 +4,7 @@ use procfs::{DiskStat, DiskStats, FromBufRead};
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Described, Family, Table};
 
 /// Reads, writes, discards and flushes of each disk, from /proc/diskstats.
 ///
@@ -12,25 +12,7 @@ use crate::metric::{Family, Kind, Table};
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "diskstats",
     help: "Disks: reads and writes, their sizes and times, how busy and how long the queue",
-    provides: &[
-        "node_disk_reads_completed_total",
-        "node_disk_reads_merged_total",
-        "node_disk_read_bytes_total",
-        "node_disk_read_time_seconds_total",
-        "node_disk_writes_completed_total",
-        "node_disk_writes_merged_total",
-        "node_disk_written_bytes_total",
-        "node_disk_write_time_seconds_total",
-        "node_disk_io_now",
-        "node_disk_io_time_seconds_total",
-        "node_disk_io_time_weighted_seconds_total",
-        "node_disk_discards_completed_total",
-        "node_disk_discards_merged_total",
-        "node_disk_discarded_sectors_total",
-        "node_disk_discard_time_seconds_total",
-        "node_disk_flush_requests_total",
-        "node_disk_flush_requests_time_seconds_total",
-    ],
+    provides: &COUNTS,
     collect,
 };
 
@@ -41,29 +23,57 @@ const MILLISECOND: f64 = 0.001;
 /// Where a count is found in a line; older kernels have fewer columns.
 type Field = fn(&DiskStat) -> Option<u64>;
 
-/// Meaning, unit and source of each name in `provides`, in that order.
-const FIELDS: [(&str, f64, Field); 17] = [
-    ("Reads completed", 1.0, |d| Some(d.reads)),
-    ("Reads merged with a neighbour before they were issued", 1.0, |d| Some(d.merged)),
-    ("Bytes read", SECTOR, |d| Some(d.sectors_read)),
-    ("Seconds spent by all reads", MILLISECOND, |d| Some(d.time_reading)),
-    ("Writes completed", 1.0, |d| Some(d.writes)),
-    ("Writes merged with a neighbour before they were issued", 1.0, |d| Some(d.writes_merged)),
-    ("Bytes written", SECTOR, |d| Some(d.sectors_written)),
-    ("Seconds spent by all writes", MILLISECOND, |d| Some(d.time_writing)),
-    ("Requests under way", 1.0, |d| Some(d.in_progress)),
-    ("Seconds in which any request was under way; its rate is the share of time the disk is busy", MILLISECOND, |d| {
-        Some(d.time_in_progress)
-    }),
-    ("Seconds spent by all requests; its rate is the mean length of the queue", MILLISECOND, |d| {
-        Some(d.weighted_time_in_progress)
-    }),
-    ("Discards completed", 1.0, |d| d.discards),
-    ("Discards merged with a neighbour before they were issued", 1.0, |d| d.discards_merged),
-    ("Sectors of 512 bytes discarded", 1.0, |d| d.sectors_discarded),
-    ("Seconds spent by all discards", MILLISECOND, |d| d.time_discarding),
-    ("Flushes completed", 1.0, |d| d.flushes),
-    ("Seconds spent by all flushes", MILLISECOND, |d| d.time_flushing),
+const fn counter(name: &'static str, help: &'static str) -> Described {
+    Described::counter(name, LABELS, help)
+}
+
+const LABELS: &[&str] = &["device"];
+
+const COUNTS: [Described; 17] = [
+    counter("node_disk_reads_completed_total", "Reads completed"),
+    counter("node_disk_reads_merged_total", "Reads merged with a neighbour before they were issued"),
+    counter("node_disk_read_bytes_total", "Bytes read"),
+    counter("node_disk_read_time_seconds_total", "Seconds spent by all reads"),
+    counter("node_disk_writes_completed_total", "Writes completed"),
+    counter("node_disk_writes_merged_total", "Writes merged with a neighbour before they were issued"),
+    counter("node_disk_written_bytes_total", "Bytes written"),
+    counter("node_disk_write_time_seconds_total", "Seconds spent by all writes"),
+    Described::gauge("node_disk_io_now", LABELS, "Requests under way"),
+    counter(
+        "node_disk_io_time_seconds_total",
+        "Seconds in which any request was under way; its rate is the share of time the disk is busy",
+    ),
+    counter(
+        "node_disk_io_time_weighted_seconds_total",
+        "Seconds spent by all requests; its rate is the mean length of the queue",
+    ),
+    counter("node_disk_discards_completed_total", "Discards completed"),
+    counter("node_disk_discards_merged_total", "Discards merged with a neighbour before they were issued"),
+    counter("node_disk_discarded_sectors_total", "Sectors of 512 bytes discarded"),
+    counter("node_disk_discard_time_seconds_total", "Seconds spent by all discards"),
+    counter("node_disk_flush_requests_total", "Flushes completed"),
+    counter("node_disk_flush_requests_time_seconds_total", "Seconds spent by all flushes"),
+];
+
+/// Unit and source of each of [`COUNTS`].
+const FIELDS: [(f64, Field); 17] = [
+    (1.0, |d| Some(d.reads)),
+    (1.0, |d| Some(d.merged)),
+    (SECTOR, |d| Some(d.sectors_read)),
+    (MILLISECOND, |d| Some(d.time_reading)),
+    (1.0, |d| Some(d.writes)),
+    (1.0, |d| Some(d.writes_merged)),
+    (SECTOR, |d| Some(d.sectors_written)),
+    (MILLISECOND, |d| Some(d.time_writing)),
+    (1.0, |d| Some(d.in_progress)),
+    (MILLISECOND, |d| Some(d.time_in_progress)),
+    (MILLISECOND, |d| Some(d.weighted_time_in_progress)),
+    (1.0, |d| d.discards),
+    (1.0, |d| d.discards_merged),
+    (1.0, |d| d.sectors_discarded),
+    (MILLISECOND, |d| d.time_discarding),
+    (1.0, |d| d.flushes),
+    (MILLISECOND, |d| d.time_flushing),
 ];
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
@@ -74,20 +84,12 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
 }
 
 fn families(disks: &[DiskStat]) -> Vec<Family> {
-    let mut table = Table::new(&["device"]);
-    let columns: Vec<_> = COLLECTOR
-        .provides
-        .iter()
-        .zip(FIELDS)
-        .map(|(name, (help, unit, field))| {
-            let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
-            (table.column(kind, name, help), unit, field)
-        })
-        .collect();
+    let mut table = Table::new(LABELS);
+    let columns = COUNTS.map(|metric| table.describe(&metric));
     for disk in disks.iter().filter(|disk| !is_excluded(&disk.name)) {
         table.row(&[&disk.name]);
-        for (column, unit, field) in &columns {
-            table.set_known(*column, field(disk).map(|count| in_unit(count, *unit)));
+        for (column, (unit, field)) in columns.into_iter().zip(FIELDS) {
+            table.set_known(column, field(disk).map(|count| in_unit(count, unit)));
         }
     }
     table.into_families()

@@ -11,7 +11,7 @@ use space::Space;
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Described, Family, Table};
 
 /// Space and inodes of each mounted file system, from /proc/1/mountinfo and `statvfs`.
 ///
@@ -20,18 +20,31 @@ use crate::metric::{Family, Kind, Table};
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "filesystem",
     help: "File systems: size, free space, inodes, read-only, mounts that do not answer",
-    provides: &[
-        "node_filesystem_size_bytes",
-        "node_filesystem_free_bytes",
-        "node_filesystem_avail_bytes",
-        "node_filesystem_files",
-        "node_filesystem_files_free",
-        "node_filesystem_readonly",
-        "node_filesystem_device_error",
-        "node_filesystem_mount_info",
-    ],
+    provides: &[SIZE, FREE, AVAILABLE, FILES, FILES_FREE, READONLY, ERROR, MOUNT],
     collect,
 };
+
+const LABELS: &[&str] = &["device", "mountpoint", "fstype", "device_error"];
+const SIZE: Described = Described::gauge("node_filesystem_size_bytes", LABELS, "Size of the file system in bytes");
+const FREE: Described =
+    Described::gauge("node_filesystem_free_bytes", LABELS, "Free space in bytes, with what only root may use");
+const AVAILABLE: Described =
+    Described::gauge("node_filesystem_avail_bytes", LABELS, "Free space in bytes for everybody, PostgreSQL among them");
+const FILES: Described =
+    Described::gauge("node_filesystem_files", LABELS, "Inodes of the file system; 0 where it makes them as needed");
+const FILES_FREE: Described = Described::gauge("node_filesystem_files_free", LABELS, "Free inodes");
+const READONLY: Described =
+    Described::gauge("node_filesystem_readonly", LABELS, "Whether the file system is mounted read-only: 1 or 0");
+const ERROR: Described = Described::gauge(
+    "node_filesystem_device_error",
+    LABELS,
+    "Whether asking for the space failed: 1 or 0; then the sizes are absent and the label tells why",
+);
+const MOUNT: Described = Described::gauge(
+    "node_filesystem_mount_info",
+    &["device", "major", "minor", "mountpoint"],
+    "Device numbers of the mount; always 1",
+);
 
 /// How long all mounts together may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -58,18 +71,14 @@ fn split(host: Vec<Mount>, own: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
 }
 
 fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> {
-    let mut table = Table::new(&["device", "mountpoint", "fstype", "device_error"]);
-    let mut column = |name, help| table.column(Kind::Gauge, name, help);
-    let size = column("node_filesystem_size_bytes", "Size of the file system in bytes");
-    let free = column("node_filesystem_free_bytes", "Free space in bytes, with what only root may use");
-    let available = column("node_filesystem_avail_bytes", "Free space in bytes for everybody, PostgreSQL among them");
-    let files = column("node_filesystem_files", "Inodes of the file system; 0 where it makes them as needed");
-    let files_free = column("node_filesystem_files_free", "Free inodes");
-    let readonly = column("node_filesystem_readonly", "Whether the file system is mounted read-only: 1 or 0");
-    let error = column(
-        "node_filesystem_device_error",
-        "Whether asking for the space failed: 1 or 0; then the sizes are absent and the label tells why",
-    );
+    let mut table = Table::new(LABELS);
+    let size = table.describe(&SIZE);
+    let free = table.describe(&FREE);
+    let available = table.describe(&AVAILABLE);
+    let files = table.describe(&FILES);
+    let files_free = table.describe(&FILES_FREE);
+    let readonly = table.describe(&READONLY);
+    let error = table.describe(&ERROR);
     for (mount, answer) in mounts.iter().zip(answers) {
         let reason = answer.as_ref().err().map_or("", String::as_str);
         table.row(&[&mount.device, &mount.point, &mount.fstype, reason]);
@@ -90,8 +99,7 @@ fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> 
 
 /// Joins a mount point to the disk of `node_disk_*` and `/sys/dev/block/MAJOR:MINOR`.
 fn devices(mounts: &[Mount]) -> Vec<Family> {
-    let mut table = Table::new(&["device", "major", "minor", "mountpoint"]);
-    let fact = table.column(Kind::Gauge, "node_filesystem_mount_info", "Device numbers of the mount; always 1");
+    let (mut table, fact) = Table::of(&MOUNT);
     for mount in mounts {
         table.row(&[&mount.device, &mount.major, &mount.minor, &mount.point]);
         table.set(fact, 1.0);

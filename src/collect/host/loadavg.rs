@@ -2,24 +2,27 @@
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind};
+use crate::metric::{Described, Family};
 
 /// Load averages, from the first three fields of /proc/loadavg.
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "loadavg",
     help: "Load averages: how many processes run or wait, against pgvitals_host_cpus",
-    provides: &["node_load1", "node_load5", "node_load15"],
+    provides: &LOADS,
     collect,
 };
 
-const HELP: [&str; 3] = ["Load average of 1 minute", "Load average of 5 minutes", "Load average of 15 minutes"];
+const LOADS: [Described; 3] = [
+    Described::gauge("node_load1", &[], "Load average of 1 minute"),
+    Described::gauge("node_load5", &[], "Load average of 5 minutes"),
+    Described::gauge("node_load15", &[], "Load average of 15 minutes"),
+];
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     let path = roots.proc.join("loadavg");
     let text = file::text(&path)?;
     let loads = parse(&text).ok_or_else(|| file::malformed(&path, "expected three load averages"))?;
-    let named = COLLECTOR.provides.iter().zip(HELP).zip(loads);
-    Ok(named.map(|((name, help), load)| Family::single(Kind::Gauge, name, help, load)).collect())
+    Ok(LOADS.iter().zip(loads).map(|(metric, load)| metric.family(load)).collect())
 }
 
 /// Not procfs' `LoadAverage`: that one is `f32`, and 0.43 would be shown as 0.4300000071525574.

@@ -2,15 +2,19 @@
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind};
+use crate::metric::{Described, Family};
 
 /// Every field of /proc/meminfo, also those that `node_exporter` leaves out (`FileHugePages`, `SecPageTables`, …).
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "meminfo",
     help: "Memory: what is available, file cache, dirty pages, swap, huge pages",
-    provides: &["node_memory_"],
+    provides: &[SIZE, NUMBER],
     collect,
 };
+
+const SIZE: Described = Described::gauge("node_memory_{}_bytes", &[], "Field {} of /proc/meminfo");
+/// Huge pages are counted, not measured, and so have no unit.
+const NUMBER: Described = Described::gauge("node_memory_{}", &[], "Field {} of /proc/meminfo");
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     let path = roots.proc.join("meminfo");
@@ -24,21 +28,17 @@ fn parse(text: &str) -> Vec<Family> {
         let (field, rest) = line.split_once(':')?;
         let mut words = rest.split_ascii_whitespace();
         let value = file::number_of(words.next()?)?;
-        let name = name_of(field);
-        let help = format!("Field {field} of /proc/meminfo");
-        // Huge pages are counted, not measured, and so have no unit.
-        Some(match words.next() {
-            Some("kB") => Family::single(Kind::Gauge, &format!("{name}_bytes"), &help, value * 1024.0),
-            _ => Family::single(Kind::Gauge, &name, &help, value),
-        })
+        let is_size = words.next() == Some("kB");
+        let (metric, value) = if is_size { (SIZE, value * 1024.0) } else { (NUMBER, value) };
+        Some(metric.family_of(&word_of(field), field, value))
     };
     text.lines().filter_map(family).collect()
 }
 
-/// `Active(file)` becomes `node_memory_Active_file`, as in `node_exporter`.
-fn name_of(field: &str) -> String {
+/// `Active(file)` becomes `Active_file`, as in `node_exporter`.
+fn word_of(field: &str) -> String {
     let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    format!("node_memory_{}", field.trim_end_matches(')').chars().map(word).collect::<String>())
+    field.trim_end_matches(')').chars().map(word).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Described, Family, Table};
 
 /// Link state, speed and carrier losses of each network interface, from /sys/class/net.
 ///
@@ -13,38 +13,44 @@ use crate::metric::{Family, Kind, Table};
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "netclass",
     help: "Network interfaces: link up, speed, how often the carrier was lost",
-    provides: &[
-        "node_network_up",
-        "node_network_carrier",
-        "node_network_carrier_changes_total",
-        "node_network_carrier_up_changes_total",
-        "node_network_carrier_down_changes_total",
-        "node_network_mtu_bytes",
-        "node_network_speed_bytes",
-    ],
+    provides: &[UP, CARRIER, CHANGES, UP_CHANGES, DOWN_CHANGES, MTU, SPEED],
     collect,
 };
+
+const LABELS: &[&str] = &["device"];
+const UP: Described = Described::gauge("node_network_up", LABELS, "Whether the interface is up (`operstate`): 1 or 0");
+const CARRIER: Described = Described::gauge(
+    "node_network_carrier",
+    LABELS,
+    "Whether the link has a carrier: 1 or 0; absent while the interface is switched off",
+);
+const CHANGES: Described = Described::counter(
+    "node_network_carrier_changes_total",
+    LABELS,
+    "How often the carrier came or went; growth means a bad cable or port",
+);
+const UP_CHANGES: Described =
+    Described::counter("node_network_carrier_up_changes_total", LABELS, "How often the carrier came");
+const DOWN_CHANGES: Described =
+    Described::counter("node_network_carrier_down_changes_total", LABELS, "How often the carrier went");
+const MTU: Described =
+    Described::gauge("node_network_mtu_bytes", LABELS, "Largest packet the interface sends, in bytes");
+const SPEED: Described = Described::gauge(
+    "node_network_speed_bytes",
+    LABELS,
+    "Speed of the link in bytes per second; absent where it is not known",
+);
 
 /// The kernel gives speeds in megabits per second.
 const MEGABIT: f64 = 125_000.0;
 
-/// Name, type, file and meaning of what is one number in one file.
-const NUMBERS: [(&str, Kind, &str, &str); 5] = [
-    (
-        "node_network_carrier",
-        Kind::Gauge,
-        "carrier",
-        "Whether the link has a carrier: 1 or 0; absent while the interface is switched off",
-    ),
-    (
-        "node_network_carrier_changes_total",
-        Kind::Counter,
-        "carrier_changes",
-        "How often the carrier came or went; growth means a bad cable or port",
-    ),
-    ("node_network_carrier_up_changes_total", Kind::Counter, "carrier_up_count", "How often the carrier came"),
-    ("node_network_carrier_down_changes_total", Kind::Counter, "carrier_down_count", "How often the carrier went"),
-    ("node_network_mtu_bytes", Kind::Gauge, "mtu", "Largest packet the interface sends, in bytes"),
+/// What is one number in one file, and the file.
+const NUMBERS: [(Described, &str); 5] = [
+    (CARRIER, "carrier"),
+    (CHANGES, "carrier_changes"),
+    (UP_CHANGES, "carrier_up_count"),
+    (DOWN_CHANGES, "carrier_down_count"),
+    (MTU, "mtu"),
 ];
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
@@ -52,14 +58,9 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     let entries = fs::read_dir(&folder).map_err(|e| file::unreadable(&folder, e))?;
     let mut devices: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     devices.sort();
-    let mut table = Table::new(&["device"]);
-    let up = table.column(Kind::Gauge, "node_network_up", "Whether the interface is up (`operstate`): 1 or 0");
-    let numbers = NUMBERS.map(|(name, kind, file, help)| (table.column(kind, name, help), file));
-    let speed = table.column(
-        Kind::Gauge,
-        "node_network_speed_bytes",
-        "Speed of the link in bytes per second; absent where it is not known",
-    );
+    let (mut table, up) = Table::of(&UP);
+    let numbers = NUMBERS.map(|(metric, file)| (table.describe(&metric), file));
+    let speed = table.describe(&SPEED);
     for device in &devices {
         let folder = folder.join(device);
         // `bonding_masters` lies here too, and is no interface.

@@ -5,57 +5,61 @@ use procfs::net::{DeviceStatus, InterfaceDeviceStatus};
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Described, Family, Table};
 
 /// Traffic and errors of each network interface, from /proc/net/dev and `statistics/rx_nohandler` in /sys/class/net.
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "netdev",
     help: "Network interfaces: bytes, packets, errors, drops",
-    provides: &[
-        "node_network_receive_bytes_total",
-        "node_network_receive_packets_total",
-        "node_network_receive_errs_total",
-        "node_network_receive_drop_total",
-        "node_network_receive_fifo_total",
-        "node_network_receive_frame_total",
-        "node_network_receive_compressed_total",
-        "node_network_receive_multicast_total",
-        "node_network_transmit_bytes_total",
-        "node_network_transmit_packets_total",
-        "node_network_transmit_errs_total",
-        "node_network_transmit_drop_total",
-        "node_network_transmit_fifo_total",
-        "node_network_transmit_colls_total",
-        "node_network_transmit_carrier_total",
-        "node_network_transmit_compressed_total",
-        NOHANDLER,
-    ],
+    provides: &COUNTS,
     collect,
 };
-
-const NOHANDLER: &str = "node_network_receive_nohandler_total";
 
 /// Where a count is found in a line.
 type Field = fn(&DeviceStatus) -> u64;
 
-/// Meaning and source of the names in `provides`, in that order.
-const FIELDS: [(&str, Field); 16] = [
-    ("Bytes received", |d| d.recv_bytes),
-    ("Packets received", |d| d.recv_packets),
-    ("Bad packets received", |d| d.recv_errs),
-    ("Packets received and dropped, for want of room among other reasons", |d| d.recv_drop),
-    ("Packets lost because the receiving queue of the card overran", |d| d.recv_fifo),
-    ("Packets received out of frame", |d| d.recv_frame),
-    ("Compressed packets received", |d| d.recv_compressed),
-    ("Multicast packets received", |d| d.recv_multicast),
-    ("Bytes sent", |d| d.sent_bytes),
-    ("Packets sent", |d| d.sent_packets),
-    ("Packets that could not be sent", |d| d.sent_errs),
-    ("Packets dropped on their way out", |d| d.sent_drop),
-    ("Packets lost because the sending queue of the card overran", |d| d.sent_fifo),
-    ("Collisions while sending", |d| d.sent_colls),
-    ("Packets not sent because the carrier was lost", |d| d.sent_carrier),
-    ("Compressed packets sent", |d| d.sent_compressed),
+const fn counter(name: &'static str, help: &'static str) -> Described {
+    Described::counter(name, &["device"], help)
+}
+
+const COUNTS: [Described; 17] = [
+    counter("node_network_receive_bytes_total", "Bytes received"),
+    counter("node_network_receive_packets_total", "Packets received"),
+    counter("node_network_receive_errs_total", "Bad packets received"),
+    counter("node_network_receive_drop_total", "Packets received and dropped, for want of room among other reasons"),
+    counter("node_network_receive_fifo_total", "Packets lost because the receiving queue of the card overran"),
+    counter("node_network_receive_frame_total", "Packets received out of frame"),
+    counter("node_network_receive_compressed_total", "Compressed packets received"),
+    counter("node_network_receive_multicast_total", "Multicast packets received"),
+    counter("node_network_transmit_bytes_total", "Bytes sent"),
+    counter("node_network_transmit_packets_total", "Packets sent"),
+    counter("node_network_transmit_errs_total", "Packets that could not be sent"),
+    counter("node_network_transmit_drop_total", "Packets dropped on their way out"),
+    counter("node_network_transmit_fifo_total", "Packets lost because the sending queue of the card overran"),
+    counter("node_network_transmit_colls_total", "Collisions while sending"),
+    counter("node_network_transmit_carrier_total", "Packets not sent because the carrier was lost"),
+    counter("node_network_transmit_compressed_total", "Compressed packets sent"),
+    counter("node_network_receive_nohandler_total", "Packets received that no protocol wanted"),
+];
+
+/// Where each of [`COUNTS`] is found, but for the last, which has a file of its own.
+const FIELDS: [Field; 16] = [
+    |d| d.recv_bytes,
+    |d| d.recv_packets,
+    |d| d.recv_errs,
+    |d| d.recv_drop,
+    |d| d.recv_fifo,
+    |d| d.recv_frame,
+    |d| d.recv_compressed,
+    |d| d.recv_multicast,
+    |d| d.sent_bytes,
+    |d| d.sent_packets,
+    |d| d.sent_errs,
+    |d| d.sent_drop,
+    |d| d.sent_fifo,
+    |d| d.sent_colls,
+    |d| d.sent_carrier,
+    |d| d.sent_compressed,
 ];
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
@@ -71,17 +75,11 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
 
 fn families(devices: &[DeviceStatus], nohandler: impl Fn(&str) -> Option<f64>) -> Vec<Family> {
     let mut table = Table::new(&["device"]);
-    let columns: Vec<_> = COLLECTOR
-        .provides
-        .iter()
-        .zip(FIELDS)
-        .map(|(name, (help, field))| (table.column(Kind::Counter, name, help), field))
-        .collect();
-    let unhandled = table.column(Kind::Counter, NOHANDLER, "Packets received that no protocol wanted");
+    let [counts @ .., unhandled] = COUNTS.map(|metric| table.describe(&metric));
     for device in devices {
         table.row(&[&device.name]);
-        for (column, field) in &columns {
-            table.set(*column, field(device) as f64);
+        for (column, field) in counts.into_iter().zip(FIELDS) {
+            table.set(column, field(device) as f64);
         }
         table.set_known(unhandled, nohandler(&device.name));
     }
@@ -101,7 +99,7 @@ mod tests {
         let first = |family: &Family| family.samples().next().map(|s| (s.label("device") == Some("bond0"), s.value));
         let found: Vec<_> = families.iter().map(|family| (family.metric().name.as_str(), first(family))).collect();
         let expected: Vec<_> =
-            COLLECTOR.provides.iter().copied().zip((1..=17).map(|n| Some((true, f64::from(n))))).collect();
+            COUNTS.iter().map(|metric| metric.name).zip((1..=17).map(|n| Some((true, f64::from(n))))).collect();
         assert_eq!(found, expected);
     }
 }

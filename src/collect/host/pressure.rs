@@ -4,31 +4,46 @@ use std::path::Path;
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind};
+use crate::metric::{Described, Family};
 
 /// Stall times, from /proc/pressure (kernel 4.20, `irq` 6.1); skipped where the kernel has none or was booted with `psi=0`.
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "pressure",
     help: "Pressure: time that tasks stood still for want of CPU, memory or disks",
-    provides: &[
-        "node_pressure_cpu_waiting_seconds_total",
-        "node_pressure_io_waiting_seconds_total",
-        "node_pressure_io_stalled_seconds_total",
-        "node_pressure_memory_waiting_seconds_total",
-        "node_pressure_memory_stalled_seconds_total",
-        "node_pressure_irq_stalled_seconds_total",
-    ],
+    provides: &[CPU_WAITING, IO_WAITING, IO_STALLED, MEMORY_WAITING, MEMORY_STALLED, IRQ_STALLED],
     collect,
 };
 
-/// File, start of its line, name and meaning. The `full` line of `cpu` is always 0 for the whole host and so left out.
-const LINES: [(&str, &str, &str, &str); 6] = [
-    ("cpu", "some", "node_pressure_cpu_waiting_seconds_total", "Seconds in which some task waited for a CPU"),
-    ("io", "some", "node_pressure_io_waiting_seconds_total", "Seconds in which some task waited for a disk"),
-    ("io", "full", "node_pressure_io_stalled_seconds_total", "Seconds in which all tasks waited for a disk"),
-    ("memory", "some", "node_pressure_memory_waiting_seconds_total", "Seconds in which some task waited for memory"),
-    ("memory", "full", "node_pressure_memory_stalled_seconds_total", "Seconds in which all tasks waited for memory"),
-    ("irq", "full", "node_pressure_irq_stalled_seconds_total", "Seconds in which all tasks waited for interrupts"),
+const CPU_WAITING: Described =
+    Described::counter("node_pressure_cpu_waiting_seconds_total", &[], "Seconds in which some task waited for a CPU");
+const IO_WAITING: Described =
+    Described::counter("node_pressure_io_waiting_seconds_total", &[], "Seconds in which some task waited for a disk");
+const IO_STALLED: Described =
+    Described::counter("node_pressure_io_stalled_seconds_total", &[], "Seconds in which all tasks waited for a disk");
+const MEMORY_WAITING: Described = Described::counter(
+    "node_pressure_memory_waiting_seconds_total",
+    &[],
+    "Seconds in which some task waited for memory",
+);
+const MEMORY_STALLED: Described = Described::counter(
+    "node_pressure_memory_stalled_seconds_total",
+    &[],
+    "Seconds in which all tasks waited for memory",
+);
+const IRQ_STALLED: Described = Described::counter(
+    "node_pressure_irq_stalled_seconds_total",
+    &[],
+    "Seconds in which all tasks waited for interrupts",
+);
+
+/// File, start of its line, and what its total is. The `full` line of `cpu` is always 0 for the whole host and so left out.
+const LINES: [(&str, &str, Described); 6] = [
+    ("cpu", "some", CPU_WAITING),
+    ("io", "some", IO_WAITING),
+    ("io", "full", IO_STALLED),
+    ("memory", "some", MEMORY_WAITING),
+    ("memory", "full", MEMORY_STALLED),
+    ("irq", "full", IRQ_STALLED),
 ];
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
@@ -59,10 +74,10 @@ fn read(path: &Path) -> Result<Option<String>, CollectError> {
 fn parse(resource: &str, text: &str) -> Vec<Family> {
     let family = |line: &str| {
         let (start, rest) = line.split_once(' ')?;
-        let (_, _, name, help) = LINES.iter().find(|(of, first, ..)| *of == resource && *first == start)?;
+        let (_, _, metric) = LINES.iter().find(|(of, first, ..)| *of == resource && *first == start)?;
         let total = rest.split_ascii_whitespace().find_map(|field| field.strip_prefix("total="))?;
         let microseconds: u64 = total.parse().ok()?;
-        Some(Family::single(Kind::Counter, name, help, microseconds as f64 / 1e6))
+        Some(metric.family(microseconds as f64 / 1e6))
     };
     text.lines().filter_map(family).collect()
 }

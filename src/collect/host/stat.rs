@@ -2,31 +2,31 @@
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind};
+use crate::metric::{Described, Family};
 
 /// Interrupts, context switches, forks, boot time and runnable processes, from /proc/stat.
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "stat",
     help: "Context switches, interrupts, forks, processes running and blocked, time of boot",
-    provides: &[
-        "node_intr_total",
-        "node_context_switches_total",
-        "node_boot_time_seconds",
-        "node_forks_total",
-        "node_procs_running",
-        "node_procs_blocked",
-    ],
+    provides: &[INTERRUPTS, SWITCHES, BOOT, FORKS, RUNNING, BLOCKED],
     collect,
 };
 
-/// First word of the line, then name, type and meaning of its first number.
-const LINES: [(&str, &str, Kind, &str); 6] = [
-    ("intr", "node_intr_total", Kind::Counter, "Interrupts served"),
-    ("ctxt", "node_context_switches_total", Kind::Counter, "Context switches"),
-    ("btime", "node_boot_time_seconds", Kind::Gauge, "When the host booted, in seconds since 1970"),
-    ("processes", "node_forks_total", Kind::Counter, "Processes and threads started"),
-    ("procs_running", "node_procs_running", Kind::Gauge, "Processes that run or could run"),
-    ("procs_blocked", "node_procs_blocked", Kind::Gauge, "Processes that wait for a disk"),
+const INTERRUPTS: Described = Described::counter("node_intr_total", &[], "Interrupts served");
+const SWITCHES: Described = Described::counter("node_context_switches_total", &[], "Context switches");
+const BOOT: Described = Described::gauge("node_boot_time_seconds", &[], "When the host booted, in seconds since 1970");
+const FORKS: Described = Described::counter("node_forks_total", &[], "Processes and threads started");
+const RUNNING: Described = Described::gauge("node_procs_running", &[], "Processes that run or could run");
+const BLOCKED: Described = Described::gauge("node_procs_blocked", &[], "Processes that wait for a disk");
+
+/// What a line begins with, and what its number is.
+const LINES: [(&str, Described); 6] = [
+    ("intr", INTERRUPTS),
+    ("ctxt", SWITCHES),
+    ("btime", BOOT),
+    ("processes", FORKS),
+    ("procs_running", RUNNING),
+    ("procs_blocked", BLOCKED),
 ];
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
@@ -40,8 +40,8 @@ fn parse(text: &str) -> Vec<Family> {
     let family = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let (first, number) = (words.next()?, words.next()?);
-        let (_, name, kind, help) = LINES.iter().find(|(word, ..)| *word == first)?;
-        Some(Family::single(*kind, name, help, file::number_of(number)?))
+        let (_, metric) = LINES.iter().find(|(word, _)| *word == first)?;
+        Some(metric.family(file::number_of(number)?))
     };
     text.lines().filter_map(family).collect()
 }

@@ -2,13 +2,17 @@
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind, Table};
+use crate::metric::{Described, Family, Table};
 
 /// Kernel and host name, from /proc/sys/kernel, so that a copied tree speaks of its own host.
 pub(super) const COLLECTOR: HostCollector =
-    HostCollector { name: "uname", help: "Kernel release and host name", provides: &["node_uname_info"], collect };
+    HostCollector { name: "uname", help: "Kernel release and host name", provides: &[INFO], collect };
 
-const LABELS: [&str; 6] = ["sysname", "release", "version", "machine", "nodename", "domainname"];
+const INFO: Described = Described::gauge(
+    "node_uname_info",
+    &["sysname", "release", "version", "machine", "nodename", "domainname"],
+    "Kernel and host name, as `uname` shows them; always 1",
+);
 /// The file of each label.
 const FILES: [&str; 6] = ["ostype", "osrelease", "version", "arch", "hostname", "domainname"];
 
@@ -21,8 +25,7 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     }
     // `arch` came with kernel 6.1.
     machine.get_or_insert_with(|| rustix::system::uname().machine().to_string_lossy().into_owned());
-    let mut table = Table::new(&LABELS);
-    let fact = table.column(Kind::Gauge, "node_uname_info", "Kernel and host name, as `uname` shows them; always 1");
+    let (mut table, fact) = Table::of(&INFO);
     table.row(&values.map(Option::unwrap_or_default));
     table.set(fact, 1.0);
     Ok(table.into_families())

@@ -2,15 +2,17 @@
 
 use super::{HostCollector, Roots, file};
 use crate::collect::CollectError;
-use crate::metric::{Family, Kind};
+use crate::metric::{Described, Family};
 
 /// Paging, swapping, page faults and kills for want of memory, from /proc/vmstat; untyped, as in `node_exporter`.
 pub(super) const COLLECTOR: HostCollector = HostCollector {
     name: "vmstat",
     help: "Paging and swapping, page faults, processes killed for want of memory",
-    provides: &["node_vmstat_"],
+    provides: &[FIELD],
     collect,
 };
+
+const FIELD: Described = Described::unknown("node_vmstat_{}", &[], "Field {} of /proc/vmstat");
 
 fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     Ok(parse(&file::text(&roots.proc.join("vmstat"))?))
@@ -20,8 +22,7 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
 fn parse(text: &str) -> Vec<Family> {
     let family = |line: &str| {
         let (field, value) = line.split_once(' ').filter(|(field, _)| is_wanted(field))?;
-        let help = format!("Field {field} of /proc/vmstat");
-        Some(Family::single(Kind::Unknown, &format!("node_vmstat_{field}"), &help, file::number_of(value.trim())?))
+        Some(FIELD.family_of(field, field, file::number_of(value.trim())?))
     };
     text.lines().filter_map(family).collect()
 }
@@ -36,6 +37,7 @@ fn is_wanted(field: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Kind;
 
     #[test]
     fn the_choice_is_that_of_node_exporter() {
