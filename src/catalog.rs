@@ -21,6 +21,7 @@ pub use need::{Grantee, Lack, Need, Schema};
 
 use crate::check::{self, Check};
 use crate::collect::host;
+use crate::metric::Kind;
 use crate::source::{Source, SourceError};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
@@ -129,9 +130,9 @@ impl Catalog {
             .chain(host::COLLECTORS.iter().map(|collector| collector.name))
     }
 
-    /// What provides the family of this name.
-    pub fn provider(&self, family: &str) -> Option<Provider<'_>> {
-        provider(&self.definitions, family)
+    /// What provides the family of this name: one, or two definitions of which each is asked in another role.
+    pub fn providers(&self, family: &str) -> Vec<Provider<'_>> {
+        providers(&self.definitions, family)
     }
 }
 
@@ -158,22 +159,38 @@ fn definition_name(file: &Path) -> Option<String> {
     (toml && !name.starts_with('.')).then(|| name.to_owned())
 }
 
+/// Two definitions may make one metric when no server is ever asked both: one as a primary, the other as a standby.
 fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
-    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    let mut known: BTreeMap<String, Vec<(&Definition, Kind)>> = BTreeMap::new();
     for definition in definitions {
         for metric in &definition.metrics {
+            let kind = metric.metric.kind;
             // A histogram's own name too: its parts are of one family.
             for name in metric.names().chain(metric.buckets.iter().map(|_| metric.metric.name.clone())) {
-                let reason = |other| format!("metric `{name}` is defined in {other}.toml already");
-                let reason = known.get(&name).map(reason);
+                let others = known.entry(name.clone()).or_default();
+                let reason = others.iter().find_map(|(other, other_kind)| {
+                    let file = &other.name;
+                    match () {
+                        () if meet(other, definition) => {
+                            Some(format!("metric `{name}` is defined in {file}.toml already"))
+                        }
+                        () if *other_kind != kind => Some(format!("metric `{name}` has another type in {file}.toml")),
+                        () => None,
+                    }
+                });
                 if let (Some(reason), Some(source)) = (reason, sources.get(&definition.name)) {
                     return Err(mistake_at(source, &format!("\"{}\"", metric.metric.name), reason));
                 }
-                known.insert(name, &definition.name);
+                others.push((definition, kind));
             }
         }
     }
     Ok(())
+}
+
+/// Whether some server may be asked both.
+fn meet(one: &Definition, other: &Definition) -> bool {
+    one.role == other.role || [one.role, other.role].contains(&Role::Any)
 }
 
 fn refuse_unknown_metrics(
@@ -182,7 +199,7 @@ fn refuse_unknown_metrics(
 ) -> Result<(), SourceError> {
     for definition in definitions {
         for rule in &definition.rules {
-            let unknown = rule.expression().metrics().into_iter().find(|name| provider(definitions, name).is_none());
+            let unknown = rule.expression().metrics().into_iter().find(|name| providers(definitions, name).is_empty());
             if let (Some(name), Some(source)) = (unknown, sources.get(&definition.name)) {
                 let is_histogram = |it: &MetricColumn| it.buckets.is_some() && it.metric.name == name;
                 let has_parts = definitions.iter().flat_map(|it| &it.metrics).any(is_histogram);
@@ -219,15 +236,18 @@ fn refuse_rates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Sour
     Ok(())
 }
 
-fn provider<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Option<Provider<'a>> {
+fn providers<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Vec<Provider<'a>> {
     if let Some(collector) = host::COLLECTORS.iter().find(|collector| collector.gives(family)) {
-        return Some(Provider::Host(collector.name));
+        return vec![Provider::Host(collector.name)];
     }
     if family == "pg_up" || family.starts_with("pgvitals_") {
-        return Some(Provider::Agent);
+        return vec![Provider::Agent];
     }
     let makes = |definition: &&Arc<Definition>| definition.metrics.iter().any(|metric| metric.makes(family));
-    definitions.iter().find(makes).map(|definition| Provider::Definition(&definition.name))
+    let mut making = definitions.iter().filter(makes);
+    let Some(first) = making.next() else { return Vec::new() };
+    let other = making.find(|other| !meet(first, other));
+    [Some(first), other].into_iter().flatten().map(|definition| Provider::Definition(&definition.name)).collect()
 }
 
 #[cfg(test)]
@@ -355,13 +375,25 @@ help = "One"
             load(&[("archiver.toml", MINE), ("archiver.toml.bak", "junk"), ("mine.toml", "help = \"x\"")]).unwrap();
         assert_eq!(catalog.definition("archiver").unwrap().help, "Mine");
         assert!(catalog.definition("mine").is_some());
-        assert_eq!(catalog.provider("pg_mine"), Some(Provider::Definition("archiver")));
+        assert_eq!(catalog.providers("pg_mine"), [Provider::Definition("archiver")]);
     }
 
     #[test]
     fn a_metric_that_two_files_define_is_refused() {
         let error = load(&[("a.toml", MINE), ("b.toml", MINE)]).unwrap_err();
         assert_eq!(error, "/b.toml:7: metric `pg_mine` is defined in a.toml already");
+    }
+
+    #[test]
+    fn a_metric_may_come_from_one_definition_on_primaries_and_from_another_on_standbys() {
+        let of = |role: &str| MINE.replace("help = \"Mine\"", &format!("help = \"Mine\"\nrole = \"{role}\""));
+        let catalog = load(&[("a.toml", &of("primary")), ("b.toml", &of("standby"))]).unwrap();
+        assert_eq!(catalog.providers("pg_mine"), [Provider::Definition("a"), Provider::Definition("b")]);
+        let error = load(&[("a.toml", &of("primary")), ("b.toml", &of("primary"))]).unwrap_err();
+        assert_eq!(error, "/b.toml:8: metric `pg_mine` is defined in a.toml already");
+        let counter = of("standby").replace("gauge", "counter");
+        let error = load(&[("a.toml", &of("primary")), ("b.toml", &counter)]).unwrap_err();
+        assert_eq!(error, "/b.toml:8: metric `pg_mine` has another type in a.toml");
     }
 
     #[test]
@@ -381,7 +413,7 @@ help = "One"
             load(&[("mine.toml", &format!("{histogram}{rule}"))])
         };
         let catalog = with_rule("pg_mine_sum / pg_mine_count").unwrap();
-        assert_eq!(catalog.provider("pg_mine_bucket"), Some(Provider::Definition("mine")));
+        assert_eq!(catalog.providers("pg_mine_bucket"), [Provider::Definition("mine")]);
         for (value, reason) in [
             ("pg_mine", "uses the metric `pg_mine`, which is a histogram: expected its _bucket, _sum or _count"),
             (

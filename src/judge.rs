@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Skip, Want};
+use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Report, Skip, Want};
 use crate::catalog::{Catalog, Provider};
 use crate::check::{self, Answer, Check, Facts, History, Limits, Status, Threshold, ThresholdError, Verdict};
 
@@ -68,10 +68,14 @@ impl Judge {
     fn history_for(&self, agent: &Agent) -> History {
         let (old, new) = (self.agent.catalog(), agent.catalog());
         let text = |catalog: &Catalog, name: &str| catalog.definition(name).map(|definition| definition.text.clone());
-        let is_asked_alike = |metric: &str| match new.provider(metric) {
-            Some(Provider::Definition(name)) => text(old, name) == text(new, name),
-            Some(Provider::Host(_)) => agent.has_host_of(&self.agent),
-            Some(Provider::Agent) | None => false,
+        let is_provided_alike = |provider: &Provider<'_>| match provider {
+            Provider::Definition(name) => text(old, name) == text(new, name),
+            Provider::Host(_) => agent.has_host_of(&self.agent),
+            Provider::Agent => false,
+        };
+        let is_asked_alike = |metric: &str| {
+            let providers = new.providers(metric);
+            !providers.is_empty() && providers.iter().all(is_provided_alike)
         };
         let is_of_same = |server: Option<&str>| server.is_none_or(|name| agent.has_server_of(&self.agent, name));
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +169,7 @@ fn windows(catalog: &Catalog) -> impl Iterator<Item = (&str, Duration)> {
 
 /// The collectors that provide these metrics.
 fn want<'a>(catalog: &Catalog, metrics: impl Iterator<Item = &'a str>) -> Want {
-    Want::only(metrics.filter_map(|metric| match catalog.provider(metric)? {
+    Want::only(metrics.flat_map(|metric| catalog.providers(metric)).filter_map(|provider| match provider {
         Provider::Definition(name) | Provider::Host(name) => Some(name.to_owned()),
         Provider::Agent => None,
     }))
@@ -173,25 +177,28 @@ fn want<'a>(catalog: &Catalog, metrics: impl Iterator<Item = &'a str>) -> Want {
 
 /// Why a metric may have no sample, on each server.
 fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
-    let nobody = |provider: Option<Provider<'_>>| {
+    let nobody = |provider: &Provider<'_>| {
         let reason = match provider {
-            Some(Provider::Host(_)) => "the host's facts are not read: host.enabled is false",
+            Provider::Host(_) => "the host's facts are not read: host.enabled is false",
             _ => "no server is watched: none is configured and none was found",
         };
         Answer { server: None, outcome: check::Outcome::Failed(reason.to_owned()) }
     };
-    let provider = catalog.provider(metric);
-    let answers: Vec<Answer> = match provider {
-        None => return Vec::new(),
-        Some(Provider::Host(name) | Provider::Definition(name)) => reading
-            .reports_of(name)
-            .map(|report| Answer {
-                server: report.server.as_deref().map(str::to_owned),
-                outcome: outcome(&report.outcome, &report.gaps),
-            })
-            .collect(),
+    let providers = catalog.providers(metric);
+    let answers: Vec<Answer> = match providers.as_slice() {
+        [] => return Vec::new(),
+        [Provider::Definition(one), Provider::Definition(other), ..] => {
+            // Each is asked in a role of its own; the one that is not says only so.
+            let skips = |report: &&Report| matches!(report.outcome, Outcome::Skipped { why: Skip::Nothing, .. });
+            let chosen = reading.reports_of(one).map(|report| {
+                let of_same = |other: &&Report| other.server == report.server;
+                Some(report).filter(skips).and_then(|_| reading.reports_of(other).find(of_same)).unwrap_or(report)
+            });
+            chosen.map(answer).collect()
+        }
+        [Provider::Host(name) | Provider::Definition(name), ..] => reading.reports_of(name).map(answer).collect(),
         // Only `pg_up` is judged of these, and it is there for every server; what it lacks when 0 is the reason.
-        Some(Provider::Agent) => reading
+        [Provider::Agent, ..] => reading
             .servers
             .iter()
             .map(|server| Answer {
@@ -206,7 +213,15 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
             })
             .collect(),
     };
-    if answers.is_empty() { vec![nobody(provider)] } else { answers }
+    match providers.first().filter(|_| answers.is_empty()) {
+        Some(provider) => vec![nobody(provider)],
+        None => answers,
+    }
+}
+
+fn answer(report: &Report) -> Answer {
+    let server = report.server.as_deref().map(str::to_owned);
+    Answer { server, outcome: outcome(&report.outcome, &report.gaps) }
 }
 
 /// Why a server that answers lets nobody else in: to its users it is as good as down.

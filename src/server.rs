@@ -33,7 +33,7 @@ mod wire;
 
 use std::time::Duration;
 
-pub use databases::{Barrier, Database, Databases, Listing, ServerState};
+pub use databases::{Barrier, Database, Databases, Listing, ServerState, matches};
 pub use discovery::{Discovered, DiscoveryRoots, cluster_name, discover};
 pub use dsn::{parse as parse_dsn, split_list as split_dsn_list};
 pub use environment::Environment;

@@ -48,6 +48,8 @@ pub struct Definition {
     pub timeout: Duration,
     /// The bound on label rows.
     pub top: Option<Top>,
+    /// In database scope, patterns of which a database's name must match one; none for all databases.
+    pub databases: Option<Vec<String>>,
     /// Schemas in which names without one are looked up, after `pg_catalog`; none for the built-in definitions.
     pub search_path: Vec<String>,
     /// Oldest first.
@@ -161,6 +163,7 @@ impl Definition {
             fresh_for: spec.fresh_for.map_or(fresh_for, |Span(span)| span),
             timeout: timeout(&spec)?,
             top: top(&spec)?,
+            databases: databases(&spec)?,
             search_path: search_path(&spec)?,
             queries: queries(text, &spec)?,
             metrics: spec
@@ -296,6 +299,18 @@ fn top(spec: &FileSpec) -> Result<Option<Top>, Mistake> {
         (Some(keep), None) => Err(Mistake::at(keep, "expected `rank_by`: the column that says which rows stay")),
         (None, Some(rank_by)) => Err(Mistake::at(rank_by, "expected `max_series`: how many rows stay")),
     }
+}
+
+fn databases(spec: &FileSpec) -> Result<Option<Vec<String>>, Mistake> {
+    let Some(databases) = &spec.databases else { return Ok(None) };
+    let patterns = databases.get_ref();
+    if spec.scope != Scope::Database {
+        return Err(Mistake::at(databases, "expected `scope = \"database\"`: in server scope one database is asked"));
+    }
+    if patterns.is_empty() {
+        return Err(Mistake::at(databases, "expected at least one name, in which `*` stands for any text"));
+    }
+    Ok(Some(patterns.clone()))
 }
 
 fn search_path(spec: &FileSpec) -> Result<Vec<String>, Mistake> {
@@ -513,6 +528,7 @@ help = "Checkpoints by time"
             ("labels = [\"who\"]", "labels = [\"who\"]\nneeds = [\n\"monitor\"]", 5, "expected a predefined role"),
             ("labels = [\"who\"]", "labels = [\"who\"]\npreload = true", 4, "expected `extension`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nscope = \"database\"", 3, "expected `max_series`"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\ndatabases = [\"app\"]", 4, "expected `scope = \"database\"`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nsearch_path = [\"\"]", 4, "the name of a schema"),
             ("labels = [\"who\"]", "labels = [\"datname\"]\nscope = \"database\"", 3, "`datname` already"),
         ] {

@@ -27,6 +27,7 @@ pub(super) struct FileSpec {
     pub(super) timeout: Option<Spanned<Span>>,
     pub(super) max_series: Option<Spanned<usize>>,
     pub(super) rank_by: Option<Spanned<String>>,
+    pub(super) databases: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub(super) search_path: Vec<Spanned<String>>,
     #[serde(default)]

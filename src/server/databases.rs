@@ -168,7 +168,8 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+/// Whether a name matches a pattern, in which `*` stands for any text and `?` for any one character.
+pub fn matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern.chars(), name.chars());
     // Where to go on when the text that the last `*` stands for has to be longer.
     let mut longer = None;

@@ -8,7 +8,7 @@ use pgvitals::catalog::Catalog;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 
-use crate::pair::{options, prepare};
+use crate::pair::{options, prepare, read_until};
 
 /// A server with a table of an application's.
 async fn shop(major: u32) -> Cluster {
@@ -65,4 +65,27 @@ async fn names_of_other_schemas_are_found_only_where_a_definition_says_so() {
         let log = cluster.log();
         assert!(!log.contains("ERROR:") && !log.contains("WARNING:"), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_definition_may_be_asked_in_some_databases_only() {
+    let cluster = shop(17).await;
+    for database in ["app_one", "app_two", "other"] {
+        cluster.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE template0")).await.unwrap();
+    }
+    for database in ["app_one", "app_two"] {
+        cluster.sql(database, "CREATE TABLE hits AS SELECT 1 AS id").await.unwrap();
+        cluster.sql(database, "GRANT SELECT ON hits TO public").await.unwrap();
+    }
+    let checks = tempfile::tempdir().unwrap();
+    let head = "scope = \"database\"\ndatabases = [\"app_*\"]\nsearch_path = [\"public\"]";
+    fs::write(checks.path().join("hits.toml"), definition("hits", head, "SELECT count(*) AS value FROM hits")).unwrap();
+    let agent = agent(&cluster, &checks);
+    let reading = read_until(&agent, |reading| reading.snapshot.find("pg_hits").is_some()).await;
+    let hits = reading.snapshot.find("pg_hits").unwrap();
+    let found: Vec<_> = hits.samples().map(|it| (it.label("datname").unwrap().to_owned(), it.value)).collect();
+    assert_eq!(found, [("app_one".to_owned(), 1.0), ("app_two".to_owned(), 1.0)]);
+    let walked = reading.snapshot.find("pgvitals_databases").unwrap();
+    assert!(walked.samples().any(|it| it.label("state") == Some("walked") && it.value == 4.0));
+    assert!(!cluster.log().contains("ERROR:"), "{}", cluster.log());
 }

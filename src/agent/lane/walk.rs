@@ -160,6 +160,9 @@ impl Lane {
         for database in databases {
             if let Some(barrier) = database.barrier {
                 walk.count(State::Barred(barrier));
+            } else if !walk.asked.iter().any(|asked| asked.wants(&database.name)) {
+                // Nothing keeps us out, and there is nothing to ask.
+                walk.count(State::Walked);
             } else if left.len() >= self.shared.walks.databases.max {
                 walk.count(State::OverMax);
             } else if let Some(refusal) = self.refusals.find(None, database.oid) {
@@ -222,6 +225,9 @@ impl Lane {
         let shared = Arc::clone(&self.shared);
         let Some(definition) = shared.definitions.get(asked.at) else { return };
         let datname = &database.name;
+        if !asked.wants(datname) {
+            return;
+        }
         if let Some(refusal) = self.refusals.find(Some(asked.at), database.oid) {
             return asked.miss(datname, refusal.class, &refusal.reason);
         }

@@ -12,7 +12,7 @@ use crate::agent::walk::State;
 use crate::catalog::Definition;
 use crate::collect::CollectError;
 use crate::collect::gathered::Gathered;
-use crate::server::{Database, RowSet, ServerState};
+use crate::server::{Database, RowSet, ServerState, matches};
 
 /// A walk under way.
 pub(in crate::agent::lane) struct Walk {
@@ -44,6 +44,7 @@ pub(super) enum End {
 /// A definition on its walk.
 pub(super) struct Asked {
     pub(super) at: usize,
+    definition: Arc<Definition>,
     gathered: Gathered,
     answered: usize,
     pub(super) skipped: Option<Outcome>,
@@ -94,6 +95,7 @@ impl Asked {
     pub(super) fn new(at: usize, definition: &Arc<Definition>) -> Self {
         Self {
             at,
+            definition: Arc::clone(definition),
             gathered: Gathered::new(Arc::clone(definition)),
             answered: 0,
             skipped: None,
@@ -101,6 +103,11 @@ impl Asked {
             spent: Duration::ZERO,
             late: 0,
         }
+    }
+
+    /// Whether it has a question to a database of this name.
+    pub(super) fn wants(&self, datname: &str) -> bool {
+        self.definition.databases.as_ref().is_none_or(|patterns| patterns.iter().any(|it| matches(it, datname)))
     }
 
     /// Takes what a database answered.
@@ -112,7 +119,9 @@ impl Asked {
 
     /// Notes a database of which it gives nothing although it should.
     pub(super) fn miss(&mut self, datname: &str, class: &'static str, reason: &str) {
-        self.gaps.push(Gap { datname: datname.to_owned(), class, reason: reason.to_owned() });
+        if self.wants(datname) {
+            self.gaps.push(Gap { datname: datname.to_owned(), class, reason: reason.to_owned() });
+        }
     }
 
     /// What it came to.
