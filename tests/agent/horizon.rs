@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pgvitals::agent::Reading;
 use pgvitals::demo::cluster::{Cluster, Settings, Standby};
-use pgvitals::metric::Group;
+use pgvitals::metric::{Group, Sample};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
@@ -15,7 +15,7 @@ use crate::pair::{self, read_until, until_true};
 fn holders(reading: &Reading, metric: &str) -> BTreeSet<[String; 3]> {
     let group = reading.snapshot.find(metric);
     let samples = group.iter().flat_map(Group::samples);
-    let label = |sample: &pgvitals::metric::Sample<'_>, name| sample.label(name).unwrap_or_default().to_owned();
+    let label = |sample: &Sample<'_>, name| sample.label(name).unwrap_or_default().to_owned();
     samples.map(|sample| ["held_by", "holder", "datname"].map(|name| label(&sample, name))).collect()
 }
 

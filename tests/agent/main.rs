@@ -10,6 +10,8 @@
 
 /// Who may read the web server: TLS, passwords, clients' certificates.
 mod access;
+/// What autovacuum is said to work on.
+mod autovacuum;
 /// Who waits for whom.
 mod blocking;
 /// What many readers cost.
@@ -48,6 +50,8 @@ mod discovery;
 mod doctor;
 /// Servers on other hosts, of which this host's facts would not be true.
 mod elsewhere;
+/// How sessions come: with TLS, in the open, through a socket.
+mod encryption;
 /// A long life: memory, files, connections and the log stay as they are.
 mod endurance;
 /// What the sinks write, read by the parsers that users have.
