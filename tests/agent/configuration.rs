@@ -76,3 +76,27 @@ async fn a_wrong_line_is_told_with_its_place_and_a_change_that_waits_is_not_wron
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_our_session_sets_for_itself_is_not_taken_for_the_servers() {
+    majors::on(TWO, |binaries| async move {
+        let conf = vec!["statement_timeout = '77s'".to_owned()];
+        let cluster = Cluster::start(&binaries, Settings { conf, ..Settings::default() }).await.unwrap();
+        pair::prepare(&cluster).await;
+        let reading = read(&cluster).await;
+        for (setting, expected) in [
+            ("statement_timeout_seconds", 77.0),
+            ("lock_timeout_seconds", 0.0),
+            ("idle_in_transaction_session_timeout_seconds", 0.0),
+            ("default_transaction_read_only", 0.0),
+            ("transaction_read_only", 0.0),
+        ] {
+            let shown = value(&reading, &format!("pg_settings_{setting}"));
+            assert!((shown - expected).abs() < 1e-9, "{setting} on PostgreSQL {}: {shown}", binaries.major);
+        }
+        if binaries.major >= 12 {
+            assert!((value(&reading, "pg_settings_jit") - 1.0).abs() < 1e-9);
+        }
+    })
+    .await;
+}
