@@ -87,7 +87,7 @@ impl Gathered {
             push(&mut self.rows, values)?;
         }
         let collected = families_of_ranked(&self.definition, &self.rows, ranked, shown)?;
-        let folded = self.folded + collected.folded.saturating_sub(self.remainders.len());
+        let folded = self.folded + collected.folded;
         Ok(Collected { rows: self.received, folded, ..collected })
     }
 
@@ -105,11 +105,11 @@ impl Gathered {
         let mut rows = RowSet::new(self.rows.columns().to_vec());
         for (index, stays) in stays.into_iter().enumerate() {
             let row = Row { rows: &self.rows, row: index };
-            if stays {
+            if stays == Some(true) {
                 push(&mut rows, (0..self.rows.columns().len()).map(|at| row.get(at)))?;
                 continue;
             }
-            self.folded += 1;
+            self.folded += usize::from(stays == Some(false));
             let datname = columns.find(DATNAME).map(|at| row.get(at).unwrap_or_default().to_owned())?;
             let sums = self.remainders.entry(datname).or_insert_with(|| vec![None; places.len()]);
             for (((column, merge), &at), sum) in merges.iter().zip(&places).zip(sums) {
@@ -253,6 +253,23 @@ help = "Locked"
         let lines = lines(&collected);
         assert!(lines.contains(&format!("pg_size_bytes: b.b0=100000 b.b1=99999 other.other={rest}")), "{lines:?}");
         assert!(lines.contains(&"pg_locked: a=5000 b=5000 c=5000".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn a_count_of_nothing_takes_no_place_in_the_list() {
+        let mut gathered = Gathered::new(definition());
+        let mut nothing = RowSet::new(["age", "relname", "locked", "size"].map(str::to_owned).to_vec());
+        assert!([None, None, Some("0"), None].into_iter().all(|value| nothing.push(value)));
+        for n in 0..1500 {
+            gathered.add(&format!("empty{n}"), &nothing).unwrap();
+        }
+        gathered.add("a", &answer("a", 3, 2)).unwrap();
+        let collected = gathered.into_collected(&mut Shown::default()).unwrap();
+        assert_eq!((collected.rows, collected.folded), (1503, 1));
+        let lines = lines(&collected);
+        assert_eq!(lines[0], "pg_age_seconds: a.a0=7 a.a1=7 other.other=7");
+        assert!(lines[1].starts_with("pg_locked: a=3 empty0=0 "), "{}", lines[1]);
+        assert_eq!(lines[2], "pg_size_bytes: a.a0=2 a.a1=1 other.other=0");
     }
 
     #[test]

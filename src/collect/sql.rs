@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::CollectError;
 use super::shown::Shown;
-use crate::catalog::{Definition, MetricColumn, Scope, Top};
+use crate::catalog::{DATNAME, Definition, MetricColumn, Scope, Top};
 use crate::metric::{Column, Family, Kind, Metric, Table};
 use crate::server::RowSet;
 
@@ -55,13 +55,13 @@ pub(super) fn families_of_ranked(
     let shown = definition.top.as_ref().map(choose).transpose()?;
     let mut shapes = shapes_of(definition, &columns)?;
     for row in 0..rows.len() {
-        let folded = shown.as_ref().is_some_and(|shown| shown.get(row) == Some(&false));
+        let folded = shown.as_ref().is_some_and(|shown| shown.get(row) != Some(&Some(true)));
         let row = Row { rows, row };
         for shape in &mut shapes {
             shape.add(row, folded)?;
         }
     }
-    let folded = shown.map_or(0, |shown| shown.iter().filter(|shown| !**shown).count());
+    let folded = shown.map_or(0, |shown| shown.iter().filter(|shown| **shown == Some(false)).count());
     let mut collected = Collected { rows: rows.len(), folded, ..Collected::default() };
     for shape in shapes {
         collected.remainder.extend(shape.metrics.into_iter().flat_map(|metric| metric.remainder));
@@ -101,7 +101,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Which rows stay. Rows with the same labels are ranked as the one row that they will be.
+/// Which rows stay; nothing is said of those that are not ranked. A row without labels is none of those listed and takes no
+/// place: it brings the 0 of a count where there is nothing to list. Rows with the same labels are ranked as the one row that
+/// they will be.
 pub(super) fn chosen(
     definition: &Definition,
     top: &Top,
@@ -109,9 +111,11 @@ pub(super) fn chosen(
     rows: &RowSet,
     ranked: usize,
     last: &mut Shown,
-) -> Result<Vec<bool>, CollectError> {
+) -> Result<Vec<Option<bool>>, CollectError> {
     let labels: BTreeSet<&str> =
         definition.metrics.iter().flat_map(|metric| &metric.labels).map(String::as_str).collect();
+    let given = |label: &&str| definition.scope != Scope::Database || *label != DATNAME;
+    let own = labels.iter().copied().filter(given).map(|label| columns.find(label)).collect::<Result<Vec<_>, _>>()?;
     let labels = labels.into_iter().map(|label| columns.find(label)).collect::<Result<Vec<_>, _>>()?;
     let rank = columns.find(&top.rank_by)?;
     let mut ranks: Vec<(f64, u64)> = Vec::new();
@@ -119,6 +123,10 @@ pub(super) fn chosen(
     let mut place_of_row = Vec::with_capacity(rows.len());
     for index in 0..ranked {
         let row = Row { rows, row: index };
+        if !own.is_empty() && own.iter().all(|&label| row.get(label).is_none()) {
+            place_of_row.push(None);
+            continue;
+        }
         // Of the same labels the same number, from one reading to the next.
         let mut hasher = DefaultHasher::new();
         for &label in &labels {
@@ -133,11 +141,12 @@ pub(super) fn chosen(
         if let Some((sum, _)) = ranks.get_mut(place) {
             *sum += value;
         }
-        place_of_row.push(place);
+        place_of_row.push(Some(place));
     }
     let shown = last.choose(top.keep, &ranks);
-    let mut stays: Vec<bool> = place_of_row.into_iter().map(|place| shown.get(place) == Some(&true)).collect();
-    stays.resize(rows.len(), false);
+    let stay = |place: Option<usize>| place.map_or(Some(true), |place| shown.get(place).copied());
+    let mut stays: Vec<_> = place_of_row.into_iter().map(stay).collect();
+    stays.resize(rows.len(), None);
     Ok(stays)
 }
 
