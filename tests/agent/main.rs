@@ -86,6 +86,8 @@ mod majors;
 mod nagios_objects;
 /// Checks through a real NRPE server.
 mod nrpe;
+/// Tables, indexes, sequences: what is wrong with them, and that lists of them are bounded.
+mod objects;
 /// A primary with a streaming standby, and agents to watch them.
 mod pair;
 /// Passwords in every form that they can be written in.

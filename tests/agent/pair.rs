@@ -110,6 +110,7 @@ fn settings(binaries: &Binaries) -> Settings {
     let conf = ["autovacuum_naptime = 1s"]
         .into_iter()
         .chain(storage::conf(binaries.major))
+        .chain(objects::conf())
         .chain(sessions::conf(binaries.major))
         .chain(streams::conf(binaries.major))
         .chain(statements::conf())
@@ -188,8 +189,15 @@ pub(crate) async fn read_until(agent: &Agent, mut expected: impl FnMut(&Reading)
     }
 }
 
-/// A reading for which nothing took too long: the machine may be busy.
+/// A reading of everything, the walk over the databases included, for which nothing took too long: the machine may be busy.
 pub(crate) async fn read_in_full(agent: &Agent) -> Reading {
+    let all = Want { deadline: PATIENCE, patient: true, ..Want::default() };
     let late = |report: &Report| matches!(report.outcome, Outcome::Failed { class: "timeout" | "server_down", .. });
-    read_until(agent, |reading| !reading.reports.iter().any(late)).await
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reading = agent.read(&all).await;
+        if !reading.reports.iter().any(late) || Instant::now() > deadline {
+            return reading;
+        }
+    }
 }

@@ -68,7 +68,7 @@ fn agent_with(cluster: &Cluster, checks: &TempDir, databases: Databases) -> Agen
     agent
 }
 
-async fn start(major: u32) -> Cluster {
+pub(crate) async fn start(major: u32) -> Cluster {
     let conf = vec!["log_connections = on".to_owned(), "autovacuum = off".to_owned()];
     let cluster = Cluster::start(&Binaries::major(major).unwrap(), Settings { conf, ..Settings::default() }).await;
     let cluster = cluster.unwrap();
@@ -76,14 +76,14 @@ async fn start(major: u32) -> Cluster {
     cluster
 }
 
-async fn execute(cluster: &Cluster, database: &str, statements: &[&str]) {
+pub(crate) async fn execute(cluster: &Cluster, database: &str, statements: &[&str]) {
     for statement in statements {
         cluster.sql(database, statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 }
 
 /// The values of a metric by its labels, without the server's, each as `a/b`.
-fn samples(snapshot: &Snapshot, metric: &str) -> BTreeMap<String, f64> {
+pub(crate) fn samples(snapshot: &Snapshot, metric: &str) -> BTreeMap<String, f64> {
     let samples = snapshot.find(metric).into_iter().flat_map(|group| group.samples().collect::<Vec<_>>());
     let labels = |sample: &pgvitals::metric::Sample<'_>| {
         sample.labels().skip(1).map(|(_, value)| value.to_owned()).collect::<Vec<_>>().join("/")
@@ -101,7 +101,7 @@ fn visited(reading: &Reading) -> Vec<String> {
 }
 
 /// Lines of the server's log that say that something went wrong, but for who came before it was there.
-fn complaints(cluster: &Cluster) -> Vec<String> {
+pub(crate) fn complaints(cluster: &Cluster) -> Vec<String> {
     let log = cluster.log();
     let wrong = |line: &&str| ["ERROR:", "FATAL:", "WARNING:"].iter().any(|word| line.contains(word));
     let wrong = |line: &&str| wrong(line) && !line.contains("the database system is starting up");
@@ -301,7 +301,7 @@ async fn what_is_shown_and_the_remainder_are_together_what_the_server_has() {
     }
 }
 
-async fn until_true_in(cluster: &Cluster, database: &str, sql: &str) {
+pub(crate) async fn until_true_in(cluster: &Cluster, database: &str, sql: &str) {
     let deadline = Instant::now() + pair::PATIENCE;
     while cluster.sql(database, sql).await.unwrap().concat() != [Some("t".to_owned())] {
         assert!(Instant::now() < deadline, "{sql} stays false");

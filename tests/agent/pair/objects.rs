@@ -2,7 +2,12 @@
 
 use pgvitals::demo::cluster::Cluster;
 
-use super::until_true;
+use super::{ROLE, until_true};
+
+/// More lines for the primary's postgresql.conf.
+pub(super) fn conf() -> Vec<&'static str> {
+    vec!["track_functions = all"]
+}
 
 /// On the primary alone, before any transaction stays open.
 pub(super) async fn prepare(primary: &Cluster) {
@@ -13,9 +18,28 @@ pub(super) async fn prepare(primary: &Cluster) {
         "SELECT * FROM seen",
         "SET enable_seqscan = off; SELECT * FROM seen WHERE id = 1",
         "VACUUM ANALYZE seen",
+        // One statement, as those of statements that are shown are few.
+        "DO $$ BEGIN
+           CREATE TABLE neglected (id serial, seen int REFERENCES seen) WITH (autovacuum_enabled = off);
+           CREATE INDEX short ON neglected (id);
+           CREATE INDEX long ON neglected (id, seen);
+           CREATE INDEX broken ON neglected (seen) WHERE seen = 1;
+           -- What CREATE INDEX CONCURRENTLY leaves behind when it fails, without its line in the log.
+           UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass;
+           CREATE FUNCTION called() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+         END $$",
+        "SELECT called()",
     ] {
         primary.sql("postgres", statement).await.unwrap();
     }
+    primary.sql("postgres", &format!("GRANT SELECT ON SEQUENCE neglected_id_seq TO {ROLE}")).await.unwrap();
+    if primary.major() >= 11 {
+        let parted = "CREATE TABLE parted (id int) PARTITION BY LIST (id)";
+        for statement in [parted, "CREATE TABLE unplaced PARTITION OF parted DEFAULT"] {
+            primary.sql("postgres", statement).await.unwrap();
+        }
+    }
     let vacuumed = "count(last_vacuum) > 0 AND count(last_autovacuum) > 0 AND count(last_autoanalyze) > 0";
     until_true(primary, &format!("SELECT {vacuumed} FROM pg_stat_user_tables")).await;
+    until_true(primary, "SELECT count(*) > 0 FROM pg_stat_user_functions").await;
 }
