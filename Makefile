@@ -5,7 +5,7 @@ CARGO ?= cargo
 # A line that stands out between the output of the steps.
 step = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test lint audit golden bench install
+.PHONY: help demo test lint audit golden release-schema bench install
 
 help:
 	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
@@ -49,6 +49,10 @@ golden:
 	@tests/setup
 	$(step) 'Golden files'
 	PGVITALS_GOLDEN=write $(CARGO) test --locked golden
+
+# At a release and at no other time: from then on these names are kept.
+release-schema:
+	cp docs/schema/current.txt docs/schema/released.txt
 
 bench:
 	$(step) 'What the benchmark needs'

@@ -7,6 +7,7 @@ mod definition;
 mod format;
 mod fragment;
 mod need;
+mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

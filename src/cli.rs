@@ -48,7 +48,7 @@ enum Command {
     List(CatalogArgs),
     /// Print a definition or a check
     Show(ShowArgs),
-    /// Print configuration for other programs, made from the checks in force
+    /// Print configuration for other programs, or the reference of metrics, made from the definitions in force
     Generate(GenerateArgs),
     /// Check the configuration and every definition, and exit
     Validate(CatalogArgs),
@@ -201,6 +201,10 @@ enum Objects {
     Nagios,
     /// One command per check for NRPE
     Nrpe,
+    /// The reference of all metrics, as Markdown
+    Metrics,
+    /// One line per metric: name, type, labels, unit, the majors that know it
+    Schema,
 }
 
 #[derive(Clone, Debug, Args)]

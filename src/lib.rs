@@ -14,6 +14,7 @@
 //! - [`sink`] shows a snapshot or a verdict as text
 //! - [`access`] who may read it over HTTP; [`web`] serves it; [`push`] sends it to Graphite on time
 //! - [`serve`] runs both as a service: reload, watchdog, end
+//! - [`reference`] says what there is to be read, as a page and as a schema
 //! - [`doctor`] says what keeps facts from us, and what mends it
 //! - [`cli`] the command line
 //!
@@ -36,6 +37,7 @@ pub mod metric;
 pub mod panics;
 pub mod plan;
 pub mod push;
+pub mod reference;
 pub mod serve;
 pub mod server;
 pub mod sink;

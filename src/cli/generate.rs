@@ -1,6 +1,7 @@
-//! `pgvitals generate`: configuration for other programs, made from the checks in force.
+//! `pgvitals generate`: configuration for other programs and the reference, made from the definitions in force.
 
 use super::{GenerateArgs, Objects, print, sources};
+use crate::reference;
 use crate::sink::objects;
 
 pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
@@ -8,6 +9,8 @@ pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     print(&match args.objects {
         Objects::Nagios => objects::nagios(catalog.checks()),
         Objects::Nrpe => objects::nrpe(catalog.checks()),
+        Objects::Metrics => reference::metrics(&catalog),
+        Objects::Schema => reference::schema::schema(&catalog),
     });
     Ok(())
 }

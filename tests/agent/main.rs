@@ -40,6 +40,8 @@ mod command;
 mod config;
 /// What is said of a server's own configuration.
 mod configuration;
+/// Every metric that a major knows is seen on it.
+mod coverage;
 /// Queries that do not end.
 mod deadline;
 /// The demo, and that nothing of it is left.
@@ -84,6 +86,8 @@ mod link;
 mod majors;
 /// The Nagios objects and NRPE commands in `nagios/`.
 mod nagios_objects;
+/// What metrics are called.
+mod names;
 /// Checks through a real NRPE server.
 mod nrpe;
 /// Tables, indexes, sequences: what is wrong with them, and that lists of them are bounded.
@@ -104,6 +108,8 @@ mod privilege;
 mod program;
 /// A Prometheus that scrapes the agent.
 mod prometheus;
+/// The reference of metrics, and that no released name changes in silence.
+mod reference;
 /// A configuration that is read again: nothing is lost, whatever stands in its place.
 mod reload;
 /// Counters that are reset, evicted, or of another run of their server.

@@ -1,0 +1,197 @@
+//! What metrics are called: by the rules, and as those who come from other exporters know them.
+
+use std::collections::BTreeSet;
+
+use pgvitals::catalog::{Catalog, Role};
+use pgvitals::metric::Kind;
+use pgvitals::reference::{Entry, MAJORS, Origin, Peer, peer_of, subjects};
+
+/// Names of `postgres_exporter` 0.20 that are not here, and why.
+const NOT_HERE: &[(&str, &str)] = &[
+    ("pg_exporter_", "postgres_exporter's words about itself; ours begin with pgvitals_"),
+    ("pg_scrape_collector_", "the same: pgvitals_collector_success and pgvitals_collector_duration_seconds"),
+    ("pg_stat_statements_query_id", "a label with a text; docs/checks.d/statement_texts.toml has it"),
+    ("pg_process_idle_seconds", "a histogram"),
+    ("pg_stat_activity_autovacuum_timestamp_seconds", "not yet"),
+    ("pg_buffercache_summary_", "not yet"),
+    ("pg_statio_user_indexes_", "not yet"),
+];
+
+/// Ours have these labels beside `postgres_exporter`'s: without them two databases would be one.
+const MORE_LABELS: &[(&str, &str)] = &[("pg_statio_user_indexes_", "datname")];
+
+fn entries() -> Vec<Entry> {
+    let catalog = Catalog::built_in().unwrap();
+    subjects(&catalog).into_iter().flat_map(|subject| subject.entries).collect()
+}
+
+fn is_ours(entry: &Entry) -> bool {
+    peer_of(&entry.name).is_none()
+}
+
+/// What does not hold, all at once.
+fn assert_none(found: impl Iterator<Item = String>) {
+    let found: Vec<String> = found.collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_name_stands_twice() {
+    let mut names = BTreeSet::new();
+    assert_none(entries().into_iter().map(|entry| entry.name).filter(|name| !names.insert(name.clone())));
+}
+
+#[test]
+fn counters_end_in_total_and_nothing_else_does() {
+    let wrong = |entry: &Entry| (entry.kind == Kind::Counter) != entry.name.ends_with("_total");
+    assert_none(
+        entries().iter().filter(|entry| is_ours(entry)).filter(|entry| wrong(entry)).map(|entry| entry.name.clone()),
+    );
+}
+
+#[test]
+fn units_are_base_units_and_stand_at_the_end() {
+    // A word that says another unit, and endings that Prometheus keeps for histograms and summaries.
+    const SCALED: [&str; 14] = [
+        "ms",
+        "us",
+        "msec",
+        "usec",
+        "milliseconds",
+        "microseconds",
+        "minutes",
+        "hours",
+        "days",
+        "kb",
+        "mb",
+        "kilobytes",
+        "percent",
+        "pct",
+    ];
+    const RESERVED: [&str; 4] = ["_count", "_sum", "_bucket", "_created"];
+    let wrong = |name: &str| {
+        let bare = name.strip_suffix("_total").unwrap_or(name);
+        let words: Vec<&str> = bare.split('_').collect();
+        let units = ["seconds", "bytes", "ratio"];
+        let inside = words.iter().rev().skip(1).any(|word| units.contains(word));
+        words.iter().any(|word| SCALED.contains(word))
+            || RESERVED.iter().any(|end| name.ends_with(end))
+            // A time without a unit would be anything.
+            || ["_time", "_duration", "_age", "_lag", "_delay"].iter().any(|end| bare.ends_with(end))
+            || inside
+    };
+    assert_none(
+        entries()
+            .iter()
+            .filter(|entry| is_ours(entry))
+            .filter(|entry| wrong(&entry.name))
+            .map(|entry| entry.name.clone()),
+    );
+}
+
+#[test]
+fn names_and_labels_are_lower_case_words() {
+    // Prometheus' own, and those that it adds to what it scrapes.
+    const TAKEN: [&str; 4] = ["le", "quantile", "job", "instance"];
+    let is_word = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && !text.contains("__")
+            && !text.ends_with('_')
+    };
+    let wrong = |entry: &Entry| {
+        let name = entry.name.replace(['{', '}'], "");
+        let distinct: BTreeSet<&String> = entry.labels.iter().collect();
+        !is_word(&name) && is_ours(entry)
+            || distinct.len() != entry.labels.len()
+            || entry.labels.iter().any(|label| !is_word(label) || TAKEN.contains(&label.as_str()))
+    };
+    assert_none(
+        entries().iter().filter(|entry| wrong(entry)).map(|entry| format!("{} {:?}", entry.name, entry.labels)),
+    );
+}
+
+#[test]
+fn every_help_is_one_short_line() {
+    let wrong = |entry: &Entry| {
+        let help = &entry.help;
+        help.is_empty()
+            || help.chars().count() > 200
+            || help.contains('\n')
+            || help.ends_with('.')
+            // The name of a parameter is written as it is.
+            || help.starts_with(|c: char| c.is_lowercase()) && !help.split(' ').any(|word| word.contains('_'))
+    };
+    assert_none(entries().iter().filter(|entry| wrong(entry)).map(|entry| format!("{}: {}", entry.name, entry.help)));
+}
+
+#[test]
+fn what_an_older_major_does_not_know_says_so() {
+    let catalog = Catalog::built_in().unwrap();
+    let mut silent = Vec::new();
+    for subject in subjects(&catalog) {
+        let Origin::Server(definition) = subject.origin else { continue };
+        for entry in &subject.entries {
+            let first = entry.majors.iter().next().unwrap_or_else(|| panic!("no major knows {}", entry.name));
+            let version = entry.extension.map_or(first.to_string(), |version| version.to_string());
+            let is_old = match &definition.extension {
+                None => first == *MAJORS.start(),
+                Some(_) => definition.queries.first().is_some_and(|query| Some(query.since) == entry.extension),
+            };
+            let says = [&entry.help, &definition.help].iter().any(|help| {
+                [format!("before {version}"), format!("before extension {version}"), format!("since {version}")]
+                    .iter()
+                    .any(|words| help.contains(words))
+            });
+            if !is_old && !says {
+                silent.push(format!("{} is known since {version}: {}", entry.name, entry.help));
+            }
+        }
+    }
+    assert_none(silent.into_iter());
+}
+
+#[test]
+fn names_that_others_have_are_theirs_in_type_and_labels() {
+    let entries: Vec<(Entry, Option<Peer<'_>>)> =
+        entries().into_iter().map(|entry| (entry.clone(), peer_of(&entry.name))).collect();
+    let mut wrong = Vec::new();
+    let is_excused = |peer: &Peer<'_>| NOT_HERE.iter().any(|(stem, _)| peer.name.starts_with(stem));
+    for peer in Peer::all() {
+        let of_peer = entries.iter().filter(|(_, of)| *of == Some(peer));
+        let found: Vec<&Entry> = of_peer.map(|(entry, _)| entry).collect();
+        if found.is_empty() != is_excused(&peer) {
+            let how = if found.is_empty() { "is missing" } else { "is here, and in NOT_HERE" };
+            wrong.push(format!("{} {how}", peer.name));
+        }
+        let more = MORE_LABELS.iter().filter(|(stem, _)| peer.name.starts_with(stem)).map(|(_, label)| *label);
+        let labels = peer.labels.split(',').filter(|label| !label.is_empty()).chain(more);
+        let labels: BTreeSet<&str> = labels.filter(|label| *label != "server").collect();
+        for entry in found {
+            let own: BTreeSet<&str> = entry.labels.iter().map(String::as_str).filter(|it| *it != "server").collect();
+            if own != labels || entry.kind.as_str() != peer.kind {
+                wrong.push(format!(
+                    "{}: {} {own:?} instead of {} {labels:?}",
+                    entry.name,
+                    entry.kind.as_str(),
+                    peer.kind
+                ));
+            }
+        }
+    }
+    assert_none(wrong.into_iter());
+}
+
+#[test]
+fn what_runs_on_standbys_only_or_primaries_only_says_so() {
+    let catalog = Catalog::built_in().unwrap();
+    for subject in subjects(&catalog) {
+        let Origin::Server(definition) = subject.origin else { continue };
+        let word = match definition.role {
+            Role::Any => continue,
+            Role::Primary => "primary",
+            Role::Standby => "standby",
+        };
+        assert!(definition.help.contains(word), "{}: {}", definition.name, definition.help);
+    }
+}
