@@ -45,29 +45,36 @@ impl Query {
     /// Whatever it names with the schema `pg_catalog` or `{schema}`, but types and functions that only compute.
     pub fn sources(&self) -> BTreeSet<String> {
         let code = code_of(&self.sql);
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let mut sources = BTreeSet::new();
-        for schema in ["pg_catalog.", "{schema}."] {
-            for (at, _) in code.match_indices(schema) {
-                let (before, rest) =
-                    (code.get(..at).unwrap_or_default(), code.get(at + schema.len()..).unwrap_or_default());
-                let name = rest.split(|c| !is_name(c)).next().unwrap_or_default();
-                let is_function = rest.get(name.len()..).is_some_and(|rest| rest.trim_start().starts_with('('));
-                let is_type = before.ends_with("::") || before.trim_end().ends_with(" AS");
-                // What a function gives back is told by its name; of the language's own there are too many.
-                let is_plain = is_function && (!name.starts_with("pg_") || COMPUTING.contains(&name));
-                if name.is_empty() || is_type || is_plain {
-                    continue;
-                }
-                sources.insert(match is_function {
-                    true if name.starts_with(COUNTERS) => format!("{COUNTERS}*()"),
-                    true => format!("{name}()"),
-                    false => name.to_owned(),
-                });
-            }
-        }
-        sources
+        let of_catalog = |(before, rest): (&str, &str)| source(before, rest).filter(|it| gives_facts(it));
+        let of_extension = |(before, rest): (&str, &str)| source(before, rest);
+        let catalog = split_at_each(&code, "pg_catalog.").filter_map(of_catalog);
+        let extension = split_at_each(&code, "{schema}.").filter_map(of_extension);
+        catalog.chain(extension).collect()
     }
+}
+
+/// What stands before and after each place at which a text has a word.
+fn split_at_each<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    text.match_indices(word).filter_map(|(at, _)| Some((text.get(..at)?, text.get(at + word.len()..)?)))
+}
+
+/// The name that a statement goes on with after a schema, functions with `()`; none for types and operators.
+fn source(before: &str, rest: &str) -> Option<String> {
+    let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().filter(|name| !name.is_empty())?;
+    if before.ends_with("::") || before.trim_end().ends_with(" AS") {
+        return None;
+    }
+    let is_function = rest.get(name.len()..)?.trim_start().starts_with('(');
+    Some(match is_function {
+        true if name.starts_with(COUNTERS) => format!("{COUNTERS}*()"),
+        true => format!("{name}()"),
+        false => name.to_owned(),
+    })
+}
+
+/// Whether it is a view, a table, or a function that does more than compute; `count()` and the like have no prefix.
+fn gives_facts(source: &str) -> bool {
+    source.strip_suffix("()").is_none_or(|function| function.starts_with("pg_") && !COMPUTING.contains(&function))
 }
 
 /// The statement without comments and without what stands between quotes.

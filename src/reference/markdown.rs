@@ -98,35 +98,48 @@ fn cost_of(subject: &Subject<'_>) -> &'static str {
 
 fn write_subject(out: &mut String, subject: &Subject<'_>) {
     let _ = write!(out, "\n### {}\n\n{}.\n", subject.name, escape(subject.help));
-    if let Origin::Server(definition) = subject.origin {
-        out.push('\n');
-        for (what, text) in properties(definition) {
-            let _ = writeln!(out, "- {what}: {text}");
-        }
-    }
-    let versions = matches!(subject.origin, Origin::Server(_));
-    let head = if versions {
-        "| Metric | Type | Labels | PostgreSQL | Meaning |\n|---|---|---|---|---|"
-    } else {
-        "| Metric | Type | Labels | Meaning |\n|---|---|---|---|"
+    let definition = match subject.origin {
+        Origin::Server(definition) => Some(definition),
+        Origin::Host | Origin::Agent => None,
     };
-    let _ = write!(out, "\n{head}\n");
+    for (at, (what, text)) in definition.map(properties).into_iter().flatten().enumerate() {
+        let _ = writeln!(out, "{}- {what}: {text}", if at == 0 { "\n" } else { "" });
+    }
+    out.push_str(match definition {
+        Some(_) => "\n| Metric | Type | Labels | PostgreSQL | Meaning |\n|---|---|---|---|---|\n",
+        None => "\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
+    });
     for entry in &subject.entries {
-        let mark =
-            peer_of(&entry.name).map_or("", |peer| if peer.exporter == "node_exporter" { " **N**" } else { " **P**" });
         let labels: Vec<&str> = entry.labels.iter().map(String::as_str).filter(|label| *label != "server").collect();
-        let majors = if versions { format!(" {} |", majors_of(entry)) } else { String::new() };
-        let twins: Vec<String> = entry.twins.iter().map(|name| format!("`{name}`")).collect();
-        let twins = if twins.is_empty() { String::new() } else { format!(". Same values as {}", twins.join(", ")) };
+        let majors = definition.map(|definition| format!(" {} |", majors_of(entry, definition))).unwrap_or_default();
         let _ = writeln!(
             out,
-            "| `{}`{mark} | {} | {} |{majors} {}{twins} |",
+            "| `{}`{} | {} | {} |{majors} {} |",
             entry.name,
+            mark_of(entry),
             entry.kind.as_str(),
             labels.join(", "),
-            escape(&entry.help)
+            meaning_of(entry)
         );
     }
+}
+
+/// Whose name it is as well.
+fn mark_of(entry: &Entry) -> &'static str {
+    match peer_of(&entry.name).map(|peer| peer.exporter) {
+        Some("node_exporter") => " **N**",
+        Some(_) => " **P**",
+        None => "",
+    }
+}
+
+fn meaning_of(entry: &Entry) -> String {
+    let help = escape(&entry.help);
+    if entry.twins.is_empty() {
+        return help;
+    }
+    let twins: Vec<String> = entry.twins.iter().map(|name| format!("`{name}`")).collect();
+    format!("{help}. Same values as {}", twins.join(", "))
 }
 
 fn properties(definition: &Definition) -> Vec<(&'static str, String)> {
@@ -201,10 +214,11 @@ fn sources(definition: &Definition) -> String {
     names.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
-fn majors_of(entry: &Entry) -> String {
+/// The majors that know it, and the version of the extension where not every version does.
+fn majors_of(entry: &Entry, definition: &Definition) -> String {
     let text = spell(entry.majors);
-    match entry.extension {
-        Some(version) if !entry.majors.is_empty() => format!("{text} ({version})"),
+    match (entry.extension, definition.queries.first()) {
+        (Some(version), Some(oldest)) if version > oldest.since => format!("{text} ({version})"),
         _ => text,
     }
 }
@@ -214,16 +228,8 @@ fn spell(majors: Majors) -> String {
     if MAJORS.collect::<Majors>() == majors {
         return "all".to_owned();
     }
-    majors
-        .to_string()
-        .split(',')
-        .map(|stretch| {
-            stretch.strip_suffix('-').map_or(stretch.to_owned(), |first| {
-                if first == MAJORS.end().to_string() { first.to_owned() + "+" } else { format!("{first}+") }
-            })
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
+    let stretch = |text: &str| text.strip_suffix('-').map_or_else(|| text.to_owned(), |first| format!("{first}+"));
+    majors.to_string().split(',').map(stretch).collect::<Vec<_>>().join(", ")
 }
 
 /// What GitHub makes of a heading.
@@ -233,4 +239,60 @@ fn anchor(name: &str) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: &str = r#"
+help = "Files|of <all> kinds"
+labels = ["kind"]
+extension = "pg_stat_statements"
+needs = ["pg_read_all_stats"]
+fresh_for = "1min"
+[[query]]
+since = "1.6"
+sql = "SELECT kind, size, NULL AS age FROM {schema}.files() JOIN pg_catalog.pg_class ON true"
+[[query]]
+since = "1.10"
+sql = "SELECT kind, size, age FROM {schema}.files()"
+[[metric]]
+name = "pg_files_bytes"
+type = "gauge"
+column = "size"
+help = "Size"
+[[metric]]
+name = "pg_files_size"
+type = "gauge"
+column = "size"
+help = "The same"
+[[metric]]
+name = "pg_files_oldest_seconds"
+type = "gauge"
+column = "age"
+help = "Age; absent before extension 1.10"
+"#;
+
+    #[test]
+    fn a_collector_is_shown_with_what_its_definition_says() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("files.toml"), FILES).unwrap();
+        let page = metrics(&Catalog::load(folder.path()).unwrap());
+        assert!(page.contains("\n| [files](#files) | paced | Files\\|of &lt;all> kinds |\n"));
+        let start = page.find("\n### files\n").unwrap();
+        let section = page[start..].split("\n### ").nth(1).unwrap();
+        assert_eq!(
+            section,
+            "files\n\nFiles\\|of &lt;all> kinds.\n\n\
+             - Cost: paced, every 1 min at most\n\
+             - Needs: `pg_read_all_stats`\n\
+             - Extension: `pg_stat_statements` 1.6 or newer\n\
+             - Reads: `files()`, `pg_class` (10-14)\n\n\
+             | Metric | Type | Labels | PostgreSQL | Meaning |\n|---|---|---|---|---|\n\
+             | `pg_files_bytes` | gauge | kind | all | Size. Same values as `pg_files_size` |\n\
+             | `pg_files_size` | gauge | kind | all | The same. Same values as `pg_files_bytes` |\n\
+             | `pg_files_oldest_seconds` | gauge | kind | 15+ (1.10) | Age; absent before extension 1.10 |\n"
+        );
+    }
 }

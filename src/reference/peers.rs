@@ -17,11 +17,11 @@ pub struct Peer<'a> {
 }
 
 impl Peer<'_> {
-    /// Whether a family of this name, which may hold a `{column}`, is its.
-    pub fn is(self, family: &str) -> bool {
+    /// Whether it is a metric of this name. What stands for many names has a `{column}` where the peer's has the `*`.
+    pub fn is(self, name: &str) -> bool {
         match self.name.strip_suffix('*') {
-            None => self.name == family,
-            Some(stem) => family.starts_with(stem),
+            None => self.name == name,
+            Some(stem) => name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('{')),
         }
     }
 
@@ -37,8 +37,7 @@ impl Peer<'_> {
 
 /// The peer that has a metric of this very name.
 pub fn peer_of(name: &str) -> Option<Peer<'static>> {
-    let family = name.split('{').next().unwrap_or_default();
-    Peer::all().find(|peer| peer.is(family))
+    Peer::all().find(|peer| peer.is(name))
 }
 
 #[cfg(test)]
@@ -56,6 +55,7 @@ mod tests {
     fn a_metric_with_a_placeholder_is_found_by_what_stands_before_it() {
         assert_eq!(peer_of("pg_settings_{metric}").unwrap().name, "pg_settings_*");
         assert!(peer_of("pg_settings").is_none());
+        assert!(peer_of("pg_settings_pending_restart").is_none());
         assert_eq!(peer_of("node_load1").unwrap().exporter, "node_exporter");
     }
 }

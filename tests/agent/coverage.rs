@@ -88,7 +88,8 @@ fn every_metric_that_a_major_knows_is_seen_when_its_cause_is_provoked() {
         }
         let entries = || subjects.iter().flat_map(|subject| &subject.entries);
         for (name, shape) in seen.all() {
-            let Some(entry) = entries().find(|entry| entry.makes(name)) else {
+            let exact = entries().find(|entry| entry.name == *name);
+            let Some(entry) = exact.or_else(|| entries().find(|entry| entry.makes(name))) else {
                 wrong.push(format!("{name} of {major}: nothing gives it"));
                 continue;
             };

@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use pgvitals::agent::{Agent, Ledger, OF_AGENT, Want};
+use pgvitals::catalog::Catalog;
+use pgvitals::collect::host::Roots;
 use pgvitals::demo::cluster::Binaries;
-use pgvitals::reference::{MAJORS, schema, shipped};
+use pgvitals::push;
+use pgvitals::reference::{MAJORS, schema, shipped, subjects};
 
 use crate::command::pgvitals;
 use crate::golden::compare_file;
@@ -53,4 +58,30 @@ fn every_major_ships_the_extensions_that_the_reference_says() {
         }
     }
     assert!(found >= 2 * 8, "{found} control files");
+}
+
+#[tokio::test]
+async fn whatever_an_agent_says_of_itself_and_its_host_is_in_the_reference() {
+    let catalog = Arc::new(Catalog::built_in().unwrap());
+    let ledger: Arc<Ledger> = Arc::default();
+    ledger.note_reload(true);
+    ledger.note_web_file(Some(true));
+    ledger.set_push(Some(Arc::default()));
+    let agent = Agent::new(Arc::clone(&catalog), Some(Roots::default()), ledger);
+    let snapshot = agent.read(&Want::default()).await.snapshot;
+    let entries: Vec<_> = subjects(&catalog).into_iter().flat_map(|subject| subject.entries).collect();
+    for group in snapshot.groups() {
+        let metric = group.metric();
+        let entry = entries.iter().find(|entry| entry.makes(&metric.name)).unwrap_or_else(|| panic!("{metric:?}"));
+        assert_eq!(entry.kind, metric.kind, "{}", metric.name);
+        let labels: Vec<&str> = entry.labels.iter().map(String::as_str).filter(|label| *label != "server").collect();
+        for sample in group.samples() {
+            assert_eq!(sample.labels().map(|(label, _)| label).collect::<Vec<_>>(), labels, "{}", metric.name);
+        }
+    }
+    // Carbon was never out of reach.
+    let shown = |name: &str| snapshot.find(name).is_some() || name == "pgvitals_graphite_last_error_timestamp_seconds";
+    for metric in OF_AGENT.iter().chain(push::DESCRIBED) {
+        assert!(shown(metric.name), "{}", metric.name);
+    }
 }
