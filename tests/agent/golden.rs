@@ -14,11 +14,11 @@ use crate::pair::Pair;
 /// Per metric: its HELP and TYPE, and the sets of label names that its samples have, after what ends their names.
 type Shapes = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Adds what a snapshot shows, without what differs from run to run, such as that a busy machine was too slow once.
+/// Adds what a snapshot shows of a server or the host. What the agent says of itself is the same for all, and some of it comes and
+/// goes, such as that a busy machine was too slow once; `docs/metrics.md` has it.
 fn add_shapes(snapshot: &Snapshot, shapes: &mut Shapes) {
-    let passing = ["process_", "pgvitals_server_failure", "pgvitals_connect_failure"];
-    let lasts = |name: &str| !passing.iter().any(|prefix| name.starts_with(prefix));
-    for group in snapshot.groups().filter(|group| lasts(&group.metric().name)) {
+    let own = |name: &str| ["process_", "pgvitals_"].iter().any(|prefix| name.starts_with(prefix));
+    for group in snapshot.groups().filter(|group| !own(&group.metric().name)) {
         let Metric { name, help, kind } = group.metric();
         let kind = match kind {
             Kind::Counter => "counter",
