@@ -97,16 +97,21 @@ impl<'a> Plans<'a> {
         refused.map(finding).collect()
     }
 
-    /// Extensions that are not there, or whose library was not loaded. `rows` answer [`PRELOADED`].
+    /// Extensions that are not there, or whose library was not loaded. `rows` answer [`PRELOADED`]. One that needs no
+    /// library is worth its price to some only. Whether the version that is there would do is not asked: the server reads
+    /// the files of all extensions to tell, and one that is broken is an error.
     pub(super) fn extensions(&self, rows: &RowSet) -> Vec<Finding> {
-        let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut wanted: BTreeMap<&str, (Severity, bool)> = BTreeMap::new();
         for (definition, plan) in &self.outcomes {
-            if let (Err(Obstacle::Extension(name) | Obstacle::Preload(name)), Some(_)) = (plan, &definition.extension) {
-                *wanted.entry(name).or_default() |= definition.preload && !self.facts.libraries.contains(name);
+            let Err(Obstacle::Extension(name) | Obstacle::Preload(name)) = plan else { continue };
+            let (severity, preload) = wanted.entry(name).or_insert((Severity::Hint, false));
+            if definition.preload {
+                *severity = Severity::Missing;
+                *preload |= !self.facts.libraries.contains(name);
             }
         }
         let libraries = column(rows, 0).next();
-        let finding = |(name, preload): (&str, bool)| {
+        let finding = |(name, (severity, preload)): (&str, (Severity, bool))| {
             let mut remedies = Vec::new();
             if preload {
                 let others = libraries.filter(|libraries| !libraries.is_empty());
@@ -118,9 +123,12 @@ impl<'a> Plans<'a> {
             if !self.facts.extensions.contains_key(name) {
                 remedies.push(Remedy::Sql(format!("CREATE EXTENSION {name}")));
             }
-            self.missing(format!("extension {name}"), remedies, |definition| {
-                definition.extension.as_deref() == Some(name)
-            })
+            let is_of = |definition: &Definition| definition.extension.as_deref() == Some(name);
+            let first =
+                self.catalog.asking().filter(|definition| is_of(definition)).filter_map(|it| it.queries.first());
+            let first = first.map(|query| query.since).min().filter(|_| severity == Severity::Hint);
+            let version = first.map(|version| format!(", version {version} or newer")).unwrap_or_default();
+            Finding { severity, ..self.missing(format!("extension {name}{version}"), remedies, is_of) }
         };
         wanted.into_iter().map(finding).collect()
     }
