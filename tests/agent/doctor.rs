@@ -144,6 +144,18 @@ async fn more_than_is_needed_is_a_warning_that_nobody_runs_by_accident() {
 }
 
 #[tokio::test]
+async fn an_extension_that_many_do_without_is_only_a_hint() {
+    let cluster = Cluster::start(&majors::newest(), Settings::default()).await.unwrap();
+    let sql = async |statement: &str| drop(cluster.sql("postgres", statement).await.unwrap());
+    sql("CREATE ROLE pgvitals LOGIN; GRANT pg_monitor TO pgvitals; CREATE EXTENSION pg_stat_statements").await;
+    let text = doctor(&cluster, "pgvitals", "text").await;
+    assert_eq!(text.code, 0, "{text:?}");
+    assert!(text.stdout.contains("hint: extension pg_buffercache, version 1.4 or newer"), "{text:?}");
+    let said = doctor(&cluster, "pgvitals", "sql").await.stdout;
+    assert!(!said.contains("\nCREATE EXTENSION"), "nobody creates it by accident: {said}");
+}
+
+#[tokio::test]
 async fn each_obstacle_to_connect_has_its_remedy() {
     let mut cluster = client::start(&[]).await;
     let tcp = format!("host=127.0.0.1 port={} dbname=postgres", cluster.port());
