@@ -131,6 +131,8 @@ mod standby;
 mod standbys;
 /// Statements: every version of the extension, and those inside of functions.
 mod statements;
+/// What is told of WAL, archive and tablespaces.
+mod storage;
 /// Roles that change under load.
 mod switchover;
 /// Texts of statements, for those who ask for them.
