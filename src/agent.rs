@@ -56,6 +56,7 @@ pub struct Agent {
     host_of_servers: bool,
     told_elsewhere: Once,
     databases: Databases,
+    databases_of: BTreeMap<String, Databases>,
     ledger: Arc<Ledger>,
 }
 
@@ -104,6 +105,7 @@ impl Agent {
             host_of_servers: false,
             told_elsewhere: Once::new(),
             databases: Databases::default(),
+            databases_of: BTreeMap::new(),
             ledger,
         }
     }
@@ -118,6 +120,12 @@ impl Agent {
     #[must_use]
     pub fn with_databases(self, databases: Databases) -> Self {
         Self { databases, ..self }
+    }
+
+    /// The same with databases of their own to enter for servers of these names.
+    #[must_use]
+    pub fn with_databases_of(self, databases_of: BTreeMap<String, Databases>) -> Self {
+        Self { databases_of, ..self }
     }
 
     /// The catalog it works with.
@@ -135,8 +143,10 @@ impl Agent {
         if servers.get(name).is_some_and(|watched| *watched.shared.server.options() == options) {
             return false;
         }
-        let same = previous
-            .filter(|previous| previous.databases == self.databases && previous.catalog.asks_the_same(&self.catalog));
+        let databases = self.databases_of(name);
+        let same = previous.filter(|previous| {
+            previous.databases_of(name) == databases && previous.catalog.asks_the_same(&self.catalog)
+        });
         let known = same.and_then(|previous| {
             let watched = previous.servers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()?;
             (*watched.shared.server.options() == options).then_some(watched)
@@ -147,7 +157,7 @@ impl Agent {
         let before = before.or_else(|| servers.get(name).cloned());
         let name: Arc<str> = Arc::from(name);
         let watched = known.unwrap_or_else(|| {
-            let watched = Watched::start(Arc::clone(&name), options, &self.catalog, self.databases.clone());
+            let watched = Watched::start(Arc::clone(&name), options, &self.catalog, databases.clone());
             if let Some(before) = before {
                 watched.shared.succeed(&before.shared);
             }
@@ -203,6 +213,10 @@ impl Agent {
     pub fn wedged(&self, now: Instant) -> Option<(Arc<str>, &'static str)> {
         let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
         servers.iter().find_map(|(name, server)| Some((Arc::clone(name), server.wedged(now)?)))
+    }
+
+    fn databases_of(&self, server: &str) -> &Databases {
+        self.databases_of.get(server).unwrap_or(&self.databases)
     }
 
     fn watched(&self) -> Vec<Arc<Watched>> {

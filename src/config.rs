@@ -69,6 +69,22 @@ pub struct ServerConfig {
     pub password_file: Option<PathBuf>,
     /// A command whose first line of output is the password, run at every connection.
     pub password_command: Option<Vec<String>>,
+    /// Patterns in place of those in `[databases]`: which databases of this server are entered,
+    pub include_databases: Option<Vec<String>>,
+    /// and which of them are not.
+    pub exclude_databases: Option<Vec<String>>,
+}
+
+impl ServerConfig {
+    /// Which databases of this server are wanted, where `others` holds for all servers; none where nothing else does.
+    pub fn databases(&self, others: &Databases) -> Option<Databases> {
+        let wanted = Databases {
+            include: self.include_databases.clone().unwrap_or_else(|| others.include.clone()),
+            exclude: self.exclude_databases.clone().unwrap_or_else(|| others.exclude.clone()),
+            max: others.max,
+        };
+        (wanted != *others).then_some(wanted)
+    }
 }
 
 impl fmt::Debug for ServerConfig {

@@ -16,7 +16,7 @@ use crate::collect::host::Roots;
 use crate::config::{Config, HostEnabled, Loaded, ServerConfig, USUAL_CHECKS};
 use crate::judge::{Judge, Overrides};
 use crate::server::{
-    ConnectOptions, DiscoveryRoots, DsnError, Environment, Keywords, Password, cluster_name, discover,
+    ConnectOptions, Databases, DiscoveryRoots, DsnError, Environment, Keywords, Password, cluster_name, discover,
 };
 use crate::source::SourceError;
 
@@ -31,6 +31,7 @@ pub struct Plan {
     pub servers: Servers,
     /// Who may read the web server.
     pub policy: Policy,
+    databases_of: BTreeMap<String, Databases>,
     thresholds: BTreeMap<String, Limits>,
     environment: Arc<Environment>,
 }
@@ -67,7 +68,8 @@ impl Plan {
     /// A plan from parts, with the thresholds that the definitions bring.
     pub fn new(config: Config, catalog: Arc<Catalog>, servers: Servers) -> Self {
         let environment = Arc::new(Environment::new(|_| None));
-        Self { config, catalog, servers, policy: Policy::default(), thresholds: BTreeMap::new(), environment }
+        let (policy, databases_of, thresholds) = (Policy::default(), BTreeMap::new(), BTreeMap::new());
+        Self { config, catalog, servers, policy, databases_of, thresholds, environment }
     }
 
     /// Reads the configuration and everything it names.
@@ -81,9 +83,10 @@ impl Plan {
         let loaded = Loaded::read(file)?;
         let catalog = Arc::new(load_catalog(loaded.config.checks.as_deref())?);
         let thresholds = thresholds(&loaded, &catalog)?;
-        let servers = servers(&loaded, dsns, &environment)?;
-        let environment = Arc::new(environment);
-        Ok(Self { config: loaded.config, catalog, servers, policy: Policy::default(), thresholds, environment })
+        let mut databases_of = BTreeMap::new();
+        let servers = servers(&loaded, dsns, &environment, &mut databases_of)?;
+        let (policy, environment) = (Policy::default(), Arc::new(environment));
+        Ok(Self { config: loaded.config, catalog, servers, policy, databases_of, thresholds, environment })
     }
 
     /// Reads who may read the web server, from this file or the one that the configuration names. Apart from the rest,
@@ -108,7 +111,8 @@ impl Plan {
         let read = host.enabled != HostEnabled::No;
         let roots = read.then(|| Roots { proc: host.proc.clone(), sys: host.sys.clone() });
         let mut agent = Agent::new(Arc::clone(&self.catalog), roots, Arc::clone(ledger))
-            .with_databases(self.config.databases.clone());
+            .with_databases(self.config.databases.clone())
+            .with_databases_of(self.databases_of.clone());
         let before = previous.map(Judge::agent);
         if let Some(before) = before {
             agent = agent.with_host_of(before);
@@ -194,7 +198,12 @@ fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Lim
     Ok(all)
 }
 
-fn servers(loaded: &Loaded, dsns: &[String], environment: &Environment) -> Result<Servers, PlanError> {
+fn servers(
+    loaded: &Loaded,
+    dsns: &[String],
+    environment: &Environment,
+    databases_of: &mut BTreeMap<String, Databases>,
+) -> Result<Servers, PlanError> {
     let mut servers = Vec::new();
     for dsn in dsns {
         let options =
@@ -208,6 +217,8 @@ fn servers(loaded: &Loaded, dsns: &[String], environment: &Environment) -> Resul
                 let reason = format!("a server called `{}` stands above already: expected another `name`", server.0);
                 return Err(loaded.mistake(written.dsn.span().start, reason).into());
             }
+            databases_of
+                .extend(written.databases(&loaded.config.databases).map(|databases| (server.0.clone(), databases)));
             servers.push(server);
         }
     }

@@ -24,6 +24,8 @@ mod catalog;
 mod certificates;
 /// `pgvitals check` as Nagios runs it.
 mod check;
+/// Databases that are entered on one server and not on another.
+mod chosen;
 /// Every class of failure, on every face.
 mod classes;
 /// Sessions of ours on a cluster, and psql beside them to say what libpq does.
