@@ -135,8 +135,12 @@ mod standbys;
 mod statements;
 /// What is told of WAL, archive and tablespaces.
 mod storage;
+/// Subscriptions that do not go on.
+mod subscriptions;
 /// Roles that change under load.
 mod switchover;
+/// Standbys that commits wait for.
+mod synchronous;
 /// Texts of statements, for those who ask for them.
 mod texts;
 /// TLS, certificates and how `sslmode` is understood.
