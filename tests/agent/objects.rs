@@ -187,6 +187,44 @@ async fn an_extension_older_than_the_servers_is_told() {
     assert_eq!(complaints(&cluster), [""; 0]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bloat_is_estimated_of_what_may_be_read_and_the_rest_is_counted() {
+    majors::on(TWO, |binaries| async move {
+        let cluster = start(binaries.major).await;
+        let rows = "SELECT g AS id, repeat('x', 20) AS text, NULL::int AS none FROM generate_series(1, 50000) AS g";
+        for table in ["tight", "puffed", "secret"] {
+            let create = format!("CREATE TABLE {table} AS {rows}");
+            let index = format!("CREATE INDEX {table}_id ON {table} (id)");
+            execute(&cluster, "postgres", &[&create, &index]).await;
+        }
+        let grant = format!("GRANT SELECT ON tight, puffed TO {ROLE}");
+        let delete = "DELETE FROM puffed WHERE id % 10 <> 0 AND id < 49999";
+        let large = "CREATE TABLE counted AS SELECT 1 AS id FROM generate_series(1, 1000)";
+        execute(&cluster, "postgres", &[&grant, delete, "VACUUM ANALYZE", large]).await;
+        let reading = read(&pair::agent(&[&cluster]), &["table_bloat", "index_bloat"]).await;
+        for (metric, names, of_puffed) in [
+            ("pg_stat_user_tables_bloat_bytes", ["tight", "puffed"], "pg_relation_size('puffed')"),
+            (
+                "pg_stat_user_indexes_bloat_bytes",
+                ["tight/tight_id", "puffed/puffed_id"],
+                "pg_relation_size('puffed_id')",
+            ),
+        ] {
+            let bloat = samples(&reading.snapshot, metric);
+            assert_eq!(bloat.len(), 2, "{bloat:?}");
+            let size = number(&cluster, &format!("SELECT {of_puffed}")).await;
+            let [tight, puffed] = names.map(|name| bloat[&format!("postgres/public/{name}")] / size);
+            assert!(tight < 0.1, "{metric}: {bloat:?} of {size}");
+            assert!(puffed > 0.8 && puffed < 0.95, "{metric}: {bloat:?} of {size}");
+        }
+        // Of a table that nothing has counted yet nothing is known, not even that it is there.
+        assert_eq!(of_postgres(&reading, "pg_stat_user_tables_bloat_unread"), Some(1.0));
+        assert_eq!(of_postgres(&reading, "pg_stat_user_indexes_bloat_unread"), Some(1.0));
+        assert_eq!(complaints(&cluster), [""; 0]);
+    })
+    .await;
+}
+
 /// What a metric of indexes comes to, with all that is not shown by itself.
 fn sum(reading: &Reading, metric: &str) -> f64 {
     let remainder = samples(&reading.snapshot, "pgvitals_collector_remainder");

@@ -26,13 +26,15 @@ pub(super) async fn prepare(primary: &Cluster) {
            CREATE INDEX broken ON neglected (seen) WHERE seen = 1;
            -- What CREATE INDEX CONCURRENTLY leaves behind when it fails, without its line in the log.
            UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'broken'::regclass;
+           INSERT INTO neglected (seen) SELECT NULL FROM generate_series(1, 2000);
            CREATE FUNCTION called() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
          END $$",
+        "ANALYZE neglected",
         "SELECT called()",
     ] {
         primary.sql("postgres", statement).await.unwrap();
     }
-    primary.sql("postgres", &format!("GRANT SELECT ON SEQUENCE neglected_id_seq TO {ROLE}")).await.unwrap();
+    primary.sql("postgres", &format!("GRANT SELECT ON neglected, neglected_id_seq TO {ROLE}")).await.unwrap();
     if primary.major() >= 11 {
         let parted = "CREATE TABLE parted (id int) PARTITION BY LIST (id)";
         for statement in [parted, "CREATE TABLE unplaced PARTITION OF parted DEFAULT"] {
