@@ -15,6 +15,7 @@ mod queue;
 mod reading;
 mod slot;
 mod state;
+mod texts;
 mod turn;
 mod walk;
 mod watched;

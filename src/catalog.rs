@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use include_dir::{Dir, include_dir};
 
-pub use definition::{DATNAME, Definition, MetricColumn, Mistake, Query, Top};
+pub use definition::{DATNAME, Definition, MetricColumn, Mistake, Query, Texts, Top, WANTED};
 pub use format::{Role, Scope, Version};
 pub use need::{Grantee, Lack, Need, Schema};
 
@@ -32,6 +32,8 @@ static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
 pub struct Catalog {
     definitions: Vec<Arc<Definition>>,
     checks: Vec<Check>,
+    /// How many characters of each text are shown; none: no definition of texts is asked.
+    text_length: Option<usize>,
 }
 
 /// What provides a family.
@@ -81,8 +83,20 @@ impl Catalog {
         refuse_duplicates(&definitions, sources)?;
         refuse_unknown_metrics(&definitions, sources)?;
         refuse_rates(&definitions, sources)?;
+        refuse_texts_of_nothing(&definitions, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
-        Ok(Self { checks: check::group(rules), definitions })
+        Ok(Self { checks: check::group(rules), definitions, text_length: None })
+    }
+
+    /// The same, in which the definitions of texts are asked and show so many characters of each; none: they are not asked.
+    #[must_use]
+    pub fn with_texts(self, text_length: Option<usize>) -> Self {
+        Self { text_length, ..self }
+    }
+
+    /// How many characters of each text are shown.
+    pub fn text_length(&self) -> Option<usize> {
+        self.text_length
     }
 
     /// The definitions, by name. Some hold rules only.
@@ -92,7 +106,8 @@ impl Catalog {
 
     /// The definitions that ask something, by name.
     pub fn asking(&self) -> impl Iterator<Item = &Arc<Definition>> {
-        self.definitions.iter().filter(|definition| !definition.queries.is_empty())
+        let is_wanted = |definition: &&Arc<Definition>| definition.texts.is_none() || self.text_length.is_some();
+        self.definitions.iter().filter(|definition| !definition.queries.is_empty()).filter(is_wanted)
     }
 
     /// Everything that definitions need, once each and always in the same order.
@@ -111,7 +126,7 @@ impl Catalog {
         fn texts(catalog: &Catalog) -> impl Iterator<Item = (&str, &str)> {
             catalog.asking().map(|definition| (definition.name.as_str(), definition.text.as_str()))
         }
-        texts(self).eq(texts(other))
+        self.text_length == other.text_length && texts(self).eq(texts(other))
     }
 
     /// The checks, by name.
@@ -232,6 +247,21 @@ fn refuse_rates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Sour
                 let reason = format!("rule `{}` uses a rate of `{metric}`, which is {reason}", rule.name());
                 return Err(mistake_at(source, &format!("({metric}"), reason));
             }
+        }
+    }
+    Ok(())
+}
+
+fn refuse_texts_of_nothing(
+    definitions: &[Arc<Definition>],
+    sources: &BTreeMap<String, Source>,
+) -> Result<(), SourceError> {
+    for definition in definitions {
+        let Some(Texts { of, key, .. }) = &definition.texts else { continue };
+        let shows = |metric: &MetricColumn| metric.labels.contains(key);
+        let is_there = definitions.iter().any(|other| other.name == *of && other.metrics.iter().any(shows));
+        if let (false, Some(source)) = (is_there, sources.get(&definition.name)) {
+            return Err(mistake_at(source, "[texts]", format!("no definition `{of}` shows a label `{key}`")));
         }
     }
     Ok(())
@@ -383,6 +413,43 @@ help = "One"
     fn a_metric_that_two_files_define_is_refused() {
         let error = load(&[("a.toml", MINE), ("b.toml", MINE)]).unwrap_err();
         assert_eq!(error, "/b.toml:7: metric `pg_mine` is defined in a.toml already");
+    }
+
+    const TEXTS: &str = r#"
+help = "Texts"
+labels = ["id", "words"]
+[texts]
+of = "mine"
+key = "id"
+text = "words"
+at_most_every = "5min"
+[[query]]
+since = 10
+sql = "SELECT 1 AS one, id, words FROM pg_catalog.texts WHERE id = {wanted}"
+[[metric]]
+name = "pg_texts"
+type = "gauge"
+column = "one"
+help = "One"
+"#;
+
+    #[test]
+    fn texts_are_asked_where_they_are_wanted_and_of_something_that_is_shown() {
+        let mine =
+            MINE.replace("help = \"Mine\"", "help = \"Mine\"\nlabels = [\"id\"]").replace("AS one", "AS one, 2 AS id");
+        let catalog = load(&[("mine.toml", &mine), ("texts.toml", TEXTS)]).unwrap();
+        let is_asked = |catalog: &Catalog| catalog.collectors().any(|name| name == "texts");
+        assert!(!is_asked(&catalog));
+        let (without, with) = (load(&[]).unwrap(), catalog.with_texts(Some(10)));
+        assert!(is_asked(&with) && !with.asks_the_same(&without));
+        for (from, to, line, reason) in [
+            ("of = \"mine\"", "of = \"archiver\"", 4, "no definition `archiver` shows a label `id`"),
+            ("text = \"words\"", "text = \"word\"", 7, "expected one of the labels, got \"word\""),
+            ("{wanted}", "1", 11, "expected {wanted}: the keys that are asked for"),
+        ] {
+            let error = load(&[("mine.toml", &mine), ("texts.toml", &TEXTS.replace(from, to))]).unwrap_err();
+            assert_eq!(error, format!("/texts.toml:{line}: {reason}"));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod gathered;
 pub mod host;
+pub mod redact;
 pub mod shown;
 pub mod sql;
 

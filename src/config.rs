@@ -22,6 +22,9 @@ pub const USUAL_ADDRESS: &str = "127.0.0.1:9187";
 /// Where definitions are looked for when the configuration does not say where.
 pub const USUAL_CHECKS: &str = "/etc/pgvitals/checks.d";
 
+/// The most characters of a statement's text that may be shown. Texts are labels, and whoever reads `/metrics` reads them.
+const LONGEST_TEXT: usize = 2_000;
+
 /// The configuration. All of it has defaults; an empty file is a good one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +42,8 @@ pub struct Config {
     pub discovery: Discovery,
     /// Which databases of each server are entered by definitions that ask in every database.
     pub databases: Databases,
+    /// What is shown of statements beside their numbers.
+    pub statements: StatementsSection,
     /// Where the host's facts are read.
     pub host: HostConfig,
     /// Where points are pushed to; nowhere without it.
@@ -109,6 +114,16 @@ pub struct Discovery {
     pub database: String,
     /// Where Debian keeps the configuration of clusters; what else listens is found in `host.proc`.
     pub folder: PathBuf,
+}
+
+/// What is shown of statements beside their numbers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatementsSection {
+    /// Whether their texts are shown.
+    pub texts: bool,
+    /// So many characters of each.
+    pub text_length: usize,
 }
 
 /// Where the host's facts are read.
@@ -202,6 +217,7 @@ impl Default for Config {
             server: Vec::new(),
             discovery: Discovery::default(),
             databases: Databases::default(),
+            statements: StatementsSection::default(),
             host: HostConfig::default(),
             graphite: None,
             history: History::default(),
@@ -215,6 +231,12 @@ impl Default for Discovery {
         let interval = Span(Duration::from_secs(30));
         let DiscoveryRoots { etc_postgresql: folder, .. } = DiscoveryRoots::default();
         Self { enabled: true, interval, user: None, database: "postgres".to_owned(), folder }
+    }
+}
+
+impl Default for StatementsSection {
+    fn default() -> Self {
+        Self { texts: false, text_length: 120 }
     }
 }
 
@@ -321,6 +343,10 @@ impl Loaded {
                 return Err(self.mistake(self.place_of(key), format!("expected an interval of 1s or more in {key}")));
             }
         }
+        if !(1..=LONGEST_TEXT).contains(&config.statements.text_length) {
+            let reason = format!("expected a text_length of 1 to {LONGEST_TEXT}");
+            return Err(self.mistake(self.place_of("text_length"), reason));
+        }
         for server in &config.server {
             if server.password_command.as_ref().is_some_and(Vec::is_empty) {
                 let reason = "expected a program in password_command";
@@ -360,6 +386,7 @@ mod tests {
             ("[host]\nenabled = \"maybe\"", "pgvitals.toml:2: expected true, false or \"auto\""),
             ("[history]\ninterval = \"0s\"", "pgvitals.toml:1: expected an interval of 1s or more in [history]"),
             ("[[server]]\nname = \"a\"", "pgvitals.toml:1: missing field `dsn`"),
+            ("[statements]\ntext_length = 0", "pgvitals.toml:2: expected a text_length of 1 to 2000"),
         ] {
             assert_eq!(parse(text).unwrap_err(), expected);
         }

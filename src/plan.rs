@@ -81,7 +81,7 @@ impl Plan {
     /// The first thing that is wrong, with file and line where there is one.
     pub fn load(file: Option<&Path>, dsns: &[String], environment: Environment) -> Result<Self, PlanError> {
         let loaded = Loaded::read(file)?;
-        let catalog = Arc::new(load_catalog(loaded.config.checks.as_deref())?);
+        let catalog = Arc::new(load_catalog(&loaded.config)?);
         let thresholds = thresholds(&loaded, &catalog)?;
         let mut databases_of = BTreeMap::new();
         let servers = servers(&loaded, dsns, &environment, &mut databases_of)?;
@@ -163,17 +163,19 @@ pub fn name_of(options: &ConnectOptions) -> String {
     cluster_name(&DiscoveryRoots::default().etc_postgresql, options).unwrap_or_else(|| options.name())
 }
 
-/// The definitions of the binary and those of the folder; the usual folder need not exist.
+/// The definitions of the binary and those of the configured folder; the usual folder need not exist.
 ///
 /// # Errors
 ///
 /// The folder cannot be read or holds a wrong definition.
-pub fn load_catalog(folder: Option<&Path>) -> Result<Catalog, SourceError> {
-    match folder {
+pub fn load_catalog(config: &Config) -> Result<Catalog, SourceError> {
+    let catalog = match &config.checks {
         Some(folder) => Catalog::load(folder),
         None if Path::new(USUAL_CHECKS).is_dir() => Catalog::load(Path::new(USUAL_CHECKS)),
         None => Catalog::built_in(),
-    }
+    };
+    let statements = &config.statements;
+    Ok(catalog?.with_texts(statements.texts.then_some(statements.text_length)))
 }
 
 fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Limits>, SourceError> {

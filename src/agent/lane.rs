@@ -7,6 +7,7 @@
 mod holding;
 mod probing;
 mod telling;
+mod texts;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use super::state::{Condition, Shared};
 use crate::catalog::Definition;
 use crate::collect::sql::families_of;
 use crate::panics::{self, caught};
-use crate::server::{ConnectFailure, FailureClass, Session};
+use crate::server::{ConnectFailure, FailureClass, RowSet, Session};
 use telling::{class_of, log_outcome, outcome_of};
 
 /// What a reader sends to a lane.
@@ -161,12 +162,19 @@ impl Lane {
     async fn collect(&mut self, at: usize) {
         let shared = Arc::clone(&self.shared);
         let (Some(slot), Some(definition)) = (shared.slots.get(at), shared.definitions.get(at)) else { return };
+        if !slot.is_claimed() {
+            // Texts had it asked before its turn came.
+            return;
+        }
         let (epoch, condition) = shared.state();
         let before = slot.latest();
         let run = match condition {
             Condition::Up(facts) => match facts.plan(definition) {
                 Ok(sql) => {
-                    let mut run = self.run(slot, definition, &sql, epoch).await;
+                    let mut run = match &definition.texts {
+                        Some(texts) => self.run_texts(slot, definition, texts, &sql, epoch).await,
+                        None => self.run(slot, definition, &sql, epoch).await,
+                    };
                     if run.outcome == Outcome::Ok {
                         slot.memory.complete(definition, facts.in_recovery, &mut run.families);
                     }
@@ -196,12 +204,21 @@ impl Lane {
     }
 
     async fn run(&mut self, slot: &Slot, definition: &Definition, sql: &str, epoch: u64) -> Run {
+        let (started, answer) = self.rows(slot, definition, sql).await;
+        match answer {
+            Ok(rows) => run_of(slot, definition, &rows, epoch, started),
+            Err(outcome) => Run::without_families(started, epoch, outcome),
+        }
+    }
+
+    /// What a definition's statement gives, and when it was asked; or how the run ends without it.
+    async fn rows(&mut self, slot: &Slot, definition: &Definition, sql: &str) -> (Instant, Result<RowSet, Outcome>) {
         if let Some(reason) = self.pause() {
-            return Run::without_families(Instant::now(), epoch, Outcome::Failed { class: "timeout", reason });
+            return (Instant::now(), Err(Outcome::Failed { class: "timeout", reason }));
         }
         if let Err(failure) = self.connect().await {
             let outcome = Outcome::Failed { class: failure.class.as_str(), reason: failure.message };
-            return Run::without_families(Instant::now(), epoch, outcome);
+            return (Instant::now(), Err(outcome));
         }
         let started = Instant::now();
         let limit = if self.slow { definition.timeout } else { definition.timeout.min(FAST_LIMIT) };
@@ -217,26 +234,27 @@ impl Lane {
                 "lane changed"
             );
         }
-        let rows = match answer {
-            Ok(rows) => rows,
-            Err(failure) => return Run::without_families(started, epoch, outcome_of(&failure)),
-        };
-        match slot.choose(epoch, |shown| families_of(definition, &rows, shown)) {
-            Ok(collected) => Run {
-                started,
-                finished: Instant::now(),
-                epoch,
-                outcome: Outcome::Ok,
-                families: collected.families.into_iter().map(Arc::new).collect(),
-                rows: collected.rows,
-                folded: collected.folded,
-                remainder: collected.remainder,
-                walked: None,
-            },
-            Err(error) => {
-                let outcome = Outcome::Failed { class: error.class(), reason: error.to_string() };
-                Run::without_families(started, epoch, outcome)
-            }
+        (started, answer.map_err(|failure| outcome_of(&failure)))
+    }
+}
+
+/// A run from the rows that came.
+fn run_of(slot: &Slot, definition: &Definition, rows: &RowSet, epoch: u64, started: Instant) -> Run {
+    match slot.choose(epoch, |shown| families_of(definition, rows, shown)) {
+        Ok(collected) => Run {
+            started,
+            finished: Instant::now(),
+            epoch,
+            outcome: Outcome::Ok,
+            families: collected.families.into_iter().map(Arc::new).collect(),
+            rows: collected.rows,
+            folded: collected.folded,
+            remainder: collected.remainder,
+            walked: None,
+        },
+        Err(error) => {
+            let outcome = Outcome::Failed { class: error.class(), reason: error.to_string() };
+            Run::without_families(started, epoch, outcome)
         }
     }
 }

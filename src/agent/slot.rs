@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::cost::{Cost, RoundTrip};
 use super::memory::Memory;
+use super::texts::Texts;
 use crate::collect::shown::Shown;
 use crate::metric::Family;
 
@@ -133,6 +134,8 @@ impl Run {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) memory: Memory,
+    /// Of a definition of texts: those that are known.
+    pub(super) texts: Mutex<Texts>,
     fresh_for: Duration,
     /// What its runs cost; none where that is no reason to ask less often.
     cost: Option<Mutex<Cost>>,
@@ -159,6 +162,7 @@ impl Slot {
     pub(super) fn new(fresh_for: Duration) -> Self {
         Self {
             memory: Memory::default(),
+            texts: Mutex::default(),
             fresh_for,
             cost: None,
             latest: watch::Sender::new(None),

@@ -51,6 +51,8 @@ pub(super) struct Shared {
     /// Connections that we gave up, and that the server is still busy with.
     pub(super) stuck: Arc<AtomicU64>,
     pub(super) walks: Walks,
+    /// How many characters of a text are shown.
+    pub(super) text_length: usize,
     /// What watched the same server with other settings until now.
     predecessor: Mutex<Weak<Self>>,
     state: RwLock<(u64, Condition)>,
@@ -81,6 +83,7 @@ impl Shared {
             turns: Default::default(),
             stuck: Arc::default(),
             walks: Walks::new(databases),
+            text_length: catalog.text_length().unwrap_or_default(),
             predecessor: Mutex::default(),
             state: RwLock::new((0, Condition::Unknown)),
         }

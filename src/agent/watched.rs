@@ -13,7 +13,7 @@ use super::lane::{Ask, Lane};
 use super::slot::Slot;
 use super::state::{Condition, Shared};
 use super::walk;
-use crate::catalog::{Catalog, Scope};
+use crate::catalog::{Catalog, Definition, Scope};
 use crate::server::{ConnectOptions, Databases, is_here};
 
 /// A server and its lanes; dropping it ends them, and a query that is under way is cancelled.
@@ -80,8 +80,14 @@ impl Watched {
         if self.shared.door.claim(Instant::now()) {
             self.send(&self.slow, Ask::Probe);
         }
+        // Texts are those of what another collector shows.
+        let texts_of = |name: &str| {
+            let is_of = |definition: &&Arc<Definition>| definition.texts.as_ref().is_some_and(|texts| texts.of == name);
+            self.shared.definitions.iter().find(is_of)
+        };
+        let is_wanted = |name: &str| wanted(name) || texts_of(name).is_some_and(|texts| wanted(&texts.name));
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
-        let chosen = chosen.filter(|(_, (_, definition))| wanted(&definition.name));
+        let chosen = chosen.filter(|(_, (_, definition))| is_wanted(&definition.name));
         let (walked, chosen): (Vec<_>, Vec<_>) =
             chosen.partition(|(_, (_, definition))| definition.scope == Scope::Database);
         for &(at, (slot, _)) in &chosen {

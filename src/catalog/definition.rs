@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, TypeSpec, Version};
+use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, TextsSpec, TypeSpec, Version};
 use super::fragment;
 use super::need::Need;
 use crate::check::Rule;
@@ -52,6 +52,8 @@ pub struct Definition {
     pub databases: Option<Vec<String>>,
     /// Schemas in which names without one are looked up, after `pg_catalog`; none for the built-in definitions.
     pub search_path: Vec<String>,
+    /// Of which other definition it has the texts; then it is asked only where the configuration wants texts.
+    pub texts: Option<Texts>,
     /// Oldest first.
     pub queries: Vec<Query>,
     /// What the columns are called.
@@ -71,6 +73,22 @@ pub struct Top {
     /// The column that decides.
     pub rank_by: String,
 }
+
+/// Texts are asked for once: only for the keys that another definition shows and that are not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Texts {
+    /// The definition that shows the keys.
+    pub of: String,
+    /// The label, of both definitions, with the key.
+    pub key: String,
+    /// The label with the text, of which only the words are shown.
+    pub text: String,
+    /// They are asked for again after this time at the earliest, however many new keys there are.
+    pub at_most_every: Duration,
+}
+
+/// What stands in the SQL for a literal with the keys that are asked for, separated by commas.
+pub const WANTED: &str = "{wanted}";
 
 /// How to ask, from one version on.
 #[derive(Debug)]
@@ -165,6 +183,7 @@ impl Definition {
             top: top(&spec)?,
             databases: databases(&spec)?,
             search_path: search_path(&spec)?,
+            texts: texts(&spec)?,
             queries: queries(text, &spec)?,
             metrics: spec
                 .metric
@@ -321,6 +340,24 @@ fn search_path(spec: &FileSpec) -> Result<Vec<String>, Mistake> {
     }
 }
 
+fn texts(spec: &FileSpec) -> Result<Option<Texts>, Mistake> {
+    let Some(written) = &spec.texts else { return Ok(None) };
+    let TextsSpec { of, key, text, at_most_every: Span(at_most_every) } = written.get_ref();
+    for column in [key, text] {
+        if !spec.labels.iter().any(|label| label.get_ref() == column.get_ref()) {
+            return Err(Mistake::at(column, format!("expected one of the labels, got \"{}\"", column.get_ref())));
+        }
+    }
+    if let Some(query) = spec.query.iter().find(|query| !query.get_ref().sql.get_ref().contains(WANTED)) {
+        return Err(Mistake::at(&query.get_ref().sql, format!("expected {WANTED}: the keys that are asked for")));
+    }
+    if spec.scope == Scope::Database {
+        return Err(Mistake::at(written, "expected no `texts` in database scope"));
+    }
+    let (of, key, text) = (of.get_ref().clone(), key.get_ref().clone(), text.get_ref().clone());
+    Ok(Some(Texts { of, key, text, at_most_every: *at_most_every }))
+}
+
 fn queries(text: &str, spec: &FileSpec) -> Result<Vec<Query>, Mistake> {
     let mut before: Option<Version> = None;
     for spec in &spec.query {
@@ -334,7 +371,13 @@ fn queries(text: &str, spec: &FileSpec) -> Result<Vec<Query>, Mistake> {
         }
         before = Some(*since.get_ref());
     }
-    fragment::expand(text, &spec.query, &spec.fragment, spec.extension.is_some())
+    let reserved: &[&str] = match (&spec.extension, &spec.texts) {
+        (None, None) => &[],
+        (Some(_), None) => &["schema"],
+        (None, Some(_)) => &["wanted"],
+        (Some(_), Some(_)) => &["schema", "wanted"],
+    };
+    fragment::expand(text, &spec.query, &spec.fragment, reserved)
 }
 
 fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String], scope: Scope) -> Result<MetricColumn, Mistake> {

@@ -30,6 +30,7 @@ pub(super) struct FileSpec {
     pub(super) databases: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     pub(super) search_path: Vec<Spanned<String>>,
+    pub(super) texts: Option<Spanned<TextsSpec>>,
     #[serde(default)]
     pub(super) query: Vec<Spanned<QuerySpec>>,
     #[serde(default)]
@@ -42,6 +43,16 @@ pub(super) struct FileSpec {
 
 /// The parts of queries that differ by version: name, version, text.
 pub(super) type FragmentSpecs = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
+
+/// That the definition asks for texts of what another one shows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TextsSpec {
+    pub(super) of: Spanned<String>,
+    pub(super) key: Spanned<String>,
+    pub(super) text: Spanned<String>,
+    pub(super) at_most_every: Span,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

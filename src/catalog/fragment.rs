@@ -15,7 +15,7 @@ type Texts<'a> = BTreeMap<Version, &'a Spanned<String>>;
 
 /// Makes one query for each version at which a text changes.
 ///
-/// `file` is the whole text, to tell where in it a mistake is; `extension` says that `{schema}` has a meaning of its own.
+/// `file` is the whole text, to tell where in it a mistake is; the names in `reserved` have a meaning of their own.
 ///
 /// # Errors
 ///
@@ -24,15 +24,15 @@ pub(super) fn expand(
     file: &str,
     specs: &[Spanned<QuerySpec>],
     fragments: &FragmentSpecs,
-    extension: bool,
+    reserved: &[&str],
 ) -> Result<Vec<Query>, Mistake> {
-    let known = read(fragments, extension)?;
+    let known = read(fragments, reserved)?;
     let mut used = BTreeSet::new();
     let mut queries = Vec::new();
     for (at, spec) in specs.iter().enumerate() {
         let QuerySpec { since, sql } = spec.get_ref();
         let next = specs.get(at + 1).map(|next| *next.get_ref().since.get_ref());
-        let names = placeholders(sql.get_ref()).filter(|name| !(extension && *name == "schema"));
+        let names = placeholders(sql.get_ref()).filter(|name| !reserved.contains(name));
         let names: BTreeSet<&str> = names.collect();
         let mut versions = BTreeSet::from([*since.get_ref()]);
         for name in &names {
@@ -60,17 +60,19 @@ pub(super) fn expand(
     }
 }
 
-fn read(fragments: &FragmentSpecs, extension: bool) -> Result<BTreeMap<&str, Texts<'_>>, Mistake> {
+fn read<'a>(fragments: &'a FragmentSpecs, reserved: &[&str]) -> Result<BTreeMap<&'a str, Texts<'a>>, Mistake> {
     let mut known = BTreeMap::new();
     for (name, specs) in fragments {
-        if !is_name(name.get_ref()) || name.get_ref() == "schema" {
-            let reason = format!("expected a name of a-z, 0-9 and _ that is not `schema`, got \"{}\"", name.get_ref());
+        if !is_name(name.get_ref()) || ["schema", "wanted"].contains(&name.get_ref().as_str()) {
+            let name_of = name.get_ref();
+            let reason =
+                format!("expected a name of a-z, 0-9 and _ that is not `schema` or `wanted`, got \"{name_of}\"");
             return Err(Mistake::at(name, reason));
         }
         let mut texts = Texts::new();
         for (since, text) in specs {
             let version = since.get_ref().parse().map_err(|reason: String| Mistake::at(since, reason))?;
-            if let Some(inner) = placeholders(text.get_ref()).find(|inner| !(extension && *inner == "schema")) {
+            if let Some(inner) = placeholders(text.get_ref()).find(|inner| !reserved.contains(inner)) {
                 return Err(Mistake::at(text, format!("`{{{inner}}}`: expected no fragment within a fragment")));
             }
             texts.insert(version, text);
@@ -156,7 +158,7 @@ help = "Position"
                 "no query uses the fragment `other`",
             ),
             ("\"flushed_lsn\"", "\"{flushed}\"", 17, "no fragment within a fragment"),
-            ("[fragment.lsn]", "[fragment.schema]\n10 = \"x\"\n[fragment.lsn]", 15, "that is not `schema`"),
+            ("[fragment.lsn]", "[fragment.schema]\n10 = \"x\"\n[fragment.lsn]", 15, "that is not `schema` or `wanted`"),
             ("{lsn} AS lsn, ", "{schema} AS s, {lsn} AS lsn, ", 7, "expected a [fragment.schema]"),
         ] {
             let text = GOOD.replace(from, to);

@@ -47,7 +47,7 @@ fn quote(value: &str) -> String {
 /// The catalog that a configuration asks for, without its servers.
 pub(super) fn load_catalog(file: Option<&Path>) -> anyhow::Result<crate::catalog::Catalog> {
     let loaded = crate::config::Loaded::read(file)?;
-    Ok(crate::plan::load_catalog(loaded.config.checks.as_deref())?)
+    Ok(crate::plan::load_catalog(&loaded.config)?)
 }
 
 /// A runtime for a command that asks once and ends.
