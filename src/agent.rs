@@ -1,7 +1,7 @@
 //! The agent: servers and host × collectors, asked on demand, put together as one reading.
 //!
-//! Nothing here keeps time. Whoever wants to know reads; a collector whose result is older than its `fresh_for` is asked,
-//! and readers who come meanwhile share that run.
+//! Nothing here keeps time but the sampler, where it is asked for. Whoever wants to know reads; a collector whose result is
+//! older than its `fresh_for` is asked, and readers who come meanwhile share that run.
 
 mod census;
 mod cost;
@@ -13,15 +13,17 @@ mod memory;
 mod own;
 mod queue;
 mod reading;
+mod sampler;
 mod slot;
 mod state;
+mod tally;
 mod texts;
 mod turn;
 mod walk;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Once, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
@@ -58,6 +60,7 @@ pub struct Agent {
     told_elsewhere: Once,
     databases: Databases,
     databases_of: BTreeMap<String, Databases>,
+    sampling: Mutex<Option<Duration>>,
     ledger: Arc<Ledger>,
 }
 
@@ -107,6 +110,7 @@ impl Agent {
             told_elsewhere: Once::new(),
             databases: Databases::default(),
             databases_of: BTreeMap::new(),
+            sampling: Mutex::default(),
             ledger,
         }
     }
@@ -164,8 +168,17 @@ impl Agent {
             }
             Arc::new(watched)
         });
+        watched.sample_every(*self.sampling.lock().unwrap_or_else(PoisonError::into_inner));
         servers.insert(name, watched);
         true
+    }
+
+    /// Takes a sample of every server in every span of this length from now on, or none any longer.
+    ///
+    /// Must be called within a Tokio runtime.
+    pub fn sample_every(&self, every: Option<Duration>) {
+        *self.sampling.lock().unwrap_or_else(PoisonError::into_inner) = every;
+        self.watched().iter().for_each(|server| server.sample_every(every));
     }
 
     /// The names of the servers it watches.

@@ -3,6 +3,7 @@
 //! Built-in definitions are embedded copies of the files users write. A file of the same name in the `checks.d` folder
 //! replaces the built-in one; any other file there is one more definition.
 
+mod column;
 mod definition;
 mod format;
 mod fragment;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 
 use include_dir::{Dir, include_dir};
 
-pub use definition::{DATNAME, Definition, MetricColumn, Mistake, Query, Texts, Top, WANTED};
+pub use column::MetricColumn;
+pub use definition::{DATNAME, Definition, Mistake, Query, Texts, Top, WANTED};
 pub use format::{Role, Scope, Version};
 pub use need::{Grantee, Lack, Need, Schema};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub const USUAL_CHECKS: &str = "/etc/pgvitals/checks.d";
 
 /// The most characters of a statement's text that may be shown. Texts are labels, and whoever reads `/metrics` reads them.
 const LONGEST_TEXT: usize = 2_000;
+
+/// What comes and goes is missed by a longer interval, and a shorter one is felt by the server.
+const SAMPLING: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// The configuration. All of it has defaults; an empty file is a good one.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,6 +54,8 @@ pub struct Config {
     pub graphite: Option<GraphiteSection>,
     /// What rules over rates look back on.
     pub history: History,
+    /// How often samples are taken between readings; none are without it.
+    pub sampling: Option<Sampling>,
     /// Other thresholds for checks, by name.
     pub check: BTreeMap<String, Thresholds>,
 }
@@ -198,6 +204,14 @@ pub struct History {
     pub interval: Span,
 }
 
+/// How often samples are taken between readings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Time between two samples.
+    pub interval: Span,
+}
+
 /// Thresholds of a check in place of its own.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +235,7 @@ impl Default for Config {
             host: HostConfig::default(),
             graphite: None,
             history: History::default(),
+            sampling: None,
             check: BTreeMap::new(),
         }
     }
@@ -250,6 +265,12 @@ impl Default for HostConfig {
 impl Default for History {
     fn default() -> Self {
         Self { interval: Span(Duration::from_secs(10)) }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { interval: Span(Duration::from_secs(1)) }
     }
 }
 
@@ -347,6 +368,11 @@ impl Loaded {
             let reason = format!("expected a text_length of 1 to {LONGEST_TEXT}");
             return Err(self.mistake(self.place_of("text_length"), reason));
         }
+        let sampling = config.sampling.as_ref().map(|sampling| sampling.interval.0);
+        if sampling.is_some_and(|every| !SAMPLING.contains(&every)) {
+            let reason = "expected an interval from 100ms to 1min in [sampling]";
+            return Err(self.mistake(self.place_of("[sampling]"), reason.to_owned()));
+        }
         for server in &config.server {
             if server.password_command.as_ref().is_some_and(Vec::is_empty) {
                 let reason = "expected a program in password_command";
@@ -385,6 +411,10 @@ mod tests {
             ),
             ("[host]\nenabled = \"maybe\"", "pgvitals.toml:2: expected true, false or \"auto\""),
             ("[history]\ninterval = \"0s\"", "pgvitals.toml:1: expected an interval of 1s or more in [history]"),
+            (
+                "[sampling]\ninterval = \"1ms\"",
+                "pgvitals.toml:1: expected an interval from 100ms to 1min in [sampling]",
+            ),
             ("[[server]]\nname = \"a\"", "pgvitals.toml:1: missing field `dsn`"),
             ("[statements]\ntext_length = 0", "pgvitals.toml:2: expected a text_length of 1 to 2000"),
         ] {
@@ -435,6 +465,7 @@ mod tests {
         assert_eq!(format!("{as_it_is:?}"), format!("{:?}", Config::default()));
         let config = parse(&opened_example()).unwrap();
         assert!(config.web.config_file.is_some());
+        assert!(config.sampling.is_some());
         assert!(config.checks.is_some() && config.graphite.is_some() && config.discovery.user.is_some());
         assert_eq!((config.server.len(), config.check.len()), (1, 2));
         assert!(config.server.iter().all(|server| server.password_command.is_some()));

@@ -146,6 +146,11 @@ impl Family {
         &self.metric
     }
 
+    /// The same, to make another family of it.
+    pub fn shared_metric(&self) -> Arc<Metric> {
+        Arc::clone(&self.metric)
+    }
+
     /// How many samples it holds.
     pub fn len(&self) -> usize {
         self.points.len()

@@ -152,6 +152,11 @@ impl Plan {
         servers
     }
 
+    /// How often samples are taken between readings; none where they are not.
+    pub fn sampling_interval(&self) -> Option<Duration> {
+        self.config.sampling.as_ref().map(|sampling| sampling.interval.0)
+    }
+
     /// How often to look for new clusters; none where the servers are named.
     pub fn discovery_interval(&self) -> Option<Duration> {
         matches!(self.servers, Servers::Discovered).then_some(self.config.discovery.interval.0)

@@ -57,7 +57,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-    let (current, judges) = watch::channel(Arc::new(plan.start(&ledger, None)));
+    let first = plan.start(&ledger, None);
+    first.agent().sample_every(plan.sampling_interval());
+    let (current, judges) = watch::channel(Arc::new(first));
     let (stop, stopped) = watch::channel(());
     warn_of_open_doors(&addresses, &plan.policy);
     let access = Access::new(mem::take(&mut plan.policy), Arc::clone(&ledger));
@@ -132,6 +134,7 @@ async fn follow(
     let loading = tokio::task::spawn_blocking(move || {
         let plan = load().map_err(|mistake| mistake.to_string())?;
         let judge = plan.start(&ledger, Some(&current));
+        judge.agent().sample_every(plan.sampling_interval());
         Ok((plan, judge))
     });
     match timeout(LONGEST_LOAD, loading).await {

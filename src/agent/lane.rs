@@ -6,6 +6,7 @@
 
 mod holding;
 mod probing;
+mod sampling;
 mod telling;
 mod texts;
 mod walk;
@@ -34,6 +35,8 @@ pub(super) enum Ask {
     Probe,
     /// Run the collector in this place.
     Collect(usize),
+    /// Take a sample with the collector in this place, unless this moment has passed.
+    Sample { at: usize, until: Instant },
     /// Go on with the walk over the databases, or begin one.
     Walk,
 }
@@ -106,6 +109,7 @@ impl Lane {
         match ask {
             Ask::Probe => self.probe().await,
             Ask::Collect(at) => self.collect(at).await,
+            Ask::Sample { at, until } => self.sample(at, until).await,
             Ask::Walk => self.walk().await,
         }
     }
@@ -115,7 +119,7 @@ impl Lane {
         match ask {
             // Each step of a walk begins a turn of its own.
             Ask::Probe | Ask::Walk => BESIDE_THE_QUERY,
-            Ask::Collect(at) => {
+            Ask::Collect(at) | Ask::Sample { at, .. } => {
                 self.shared.definitions.get(at).map_or(Duration::ZERO, |it| it.timeout) + BESIDE_THE_QUERY
             }
         }
@@ -134,7 +138,7 @@ impl Lane {
                 let epoch = self.shared.note(Condition::Down { class: FailureClass::Other, reason });
                 self.shared.probe.publish(Run::without_families(Instant::now(), epoch, outcome));
             }
-            Ask::Collect(at) => {
+            Ask::Collect(at) | Ask::Sample { at, .. } => {
                 let run = Run::without_families(Instant::now(), epoch, outcome);
                 if let Some(slot) = self.shared.slots.get(at) {
                     slot.publish(run);
@@ -147,8 +151,8 @@ impl Lane {
         }
     }
 
-    /// On the fast lane the probe comes first, or a server would count as down because we are busy; then what was quick the
-    /// last time, so that what takes long makes nobody late but itself. On the slow lane everybody takes turns.
+    /// On the fast lane the probe comes first, or a server would count as down because we are busy, and a sample, which is
+    /// of this moment or none; then what was quick the last time, so that what takes long makes nobody late but itself. On the slow lane everybody takes turns.
     fn rank(&self, ask: Ask) -> Option<Duration> {
         match ask {
             Ask::Collect(at) if !self.slow => {
@@ -167,7 +171,6 @@ impl Lane {
             return;
         }
         let (epoch, condition) = shared.state();
-        let before = slot.latest();
         let run = match condition {
             Condition::Up(facts) => match facts.plan(definition) {
                 Ok(sql) => {
@@ -189,6 +192,14 @@ impl Lane {
                 Run::without_families(Instant::now(), epoch, Outcome::server_down("unknown", "not probed yet"))
             }
         };
+        self.settle(at, run).await;
+    }
+
+    /// Stores a run and tells of it.
+    async fn settle(&mut self, at: usize, run: Run) {
+        let shared = Arc::clone(&self.shared);
+        let (Some(slot), Some(definition)) = (shared.slots.get(at), shared.definitions.get(at)) else { return };
+        let before = slot.latest();
         let outcome = run.outcome.clone();
         let lost = self.session.is_none() && !self.slow && matches!(run.outcome, Outcome::Failed { .. });
         slot.publish(run);
@@ -222,9 +233,12 @@ impl Lane {
         }
         let started = Instant::now();
         let limit = if self.slow { definition.timeout } else { definition.timeout.min(FAST_LIMIT) };
-        let answer = self.query(sql, little_less_than(limit), limit).await;
+        // The limit that the server knows stays that of the others, or setting it would cost a round trip each time.
+        let patience = if definition.sampled { limit.min(PROBE_TIMEOUT) } else { limit };
+        let answer = self.query(sql, little_less_than(limit), patience).await;
         let took = started.elapsed();
-        let overran = matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
+        let overran =
+            !definition.sampled && matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
         if slot.set_slow(overran || (slot.is_slow() && took > definition.timeout.min(FAST_LIMIT) / 2)) != slot.is_slow()
         {
             info!(

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::sampler;
 use super::slot::{Outcome, Run, Slot};
 use super::state::Shared;
+use super::tally::Missed;
 use super::{Reading, Report};
 use crate::metric::{Column, Described, Family, Table};
 use crate::panics;
@@ -129,6 +131,26 @@ pub(super) fn connections(server: &Shared) -> Vec<Family> {
     let opened = server.connects.load(Ordering::Relaxed) as f64;
     families.push(described::CONNECTS.family(opened));
     families
+}
+
+/// The families about the samples taken of a server; none where none are taken.
+pub(super) fn samples(server: &Shared) -> Vec<Family> {
+    if !server.is_sampled() {
+        return Vec::new();
+    }
+    let (mut taken, of_taken) = Table::of(&described::SAMPLES_TAKEN);
+    let (mut missed, of_missed) = Table::of(&described::SAMPLES_MISSED);
+    for (at, slot) in sampler::sampled(server) {
+        let Some(definition) = server.definitions.get(at) else { continue };
+        let (count, count_missed) = slot.tally().counts();
+        taken.row(&[&definition.name]);
+        taken.set(of_taken, count as f64);
+        for (why, word) in Missed::ALL {
+            missed.row(&[definition.name.as_str(), word]);
+            missed.set(of_missed, count_missed(why) as f64);
+        }
+    }
+    taken.into_families().into_iter().chain(missed.into_families()).collect()
 }
 
 /// What the agent counts about itself beside its collectors.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::slot::{Gap, Outcome, Run, Slot};
 use super::state::Condition;
 use super::watched::Watched;
-use super::{Want, own, walk};
+use super::{Want, own, sampler, walk};
 use crate::catalog::Scope;
 use crate::metric::{Family, Snapshot, Table};
 
@@ -106,6 +106,7 @@ impl Reading {
             if want.has(&definition.name) {
                 let absent = |reason: &str| Outcome::Failed { class: "timeout", reason: reason.to_owned() };
                 let shown = match &state {
+                    Ok(_) if definition.sampled => sampler::shown(shared, slot, epoch),
                     Ok(_) if definition.scope == Scope::Database => walk::shown(shared, at, asked, epoch)
                         .ok_or_else(|| absent("the walk over the databases is not through yet")),
                     Ok(_) => {
@@ -120,6 +121,7 @@ impl Reading {
         families.extend(runs.into_families());
         families.extend(own::connections(shared));
         families.extend(walk::families(shared, epoch));
+        families.extend(own::samples(shared));
         self.add(Some(&shared.name), families);
         self.servers.push(ServerReport { name: Arc::clone(&shared.name), state });
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::cost::{Cost, RoundTrip};
 use super::memory::Memory;
+use super::tally::Tally;
 use super::texts::Texts;
 use crate::collect::shown::Shown;
 use crate::metric::Family;
@@ -134,6 +135,7 @@ impl Run {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) memory: Memory,
+    tally: OnceLock<Arc<Tally>>,
     /// Of a definition of texts: those that are known.
     pub(super) texts: Mutex<Texts>,
     fresh_for: Duration,
@@ -162,6 +164,7 @@ impl Slot {
     pub(super) fn new(fresh_for: Duration) -> Self {
         Self {
             memory: Memory::default(),
+            tally: OnceLock::new(),
             texts: Mutex::default(),
             fresh_for,
             cost: None,
@@ -184,7 +187,8 @@ impl Slot {
         self.fresh_for.max(self.stretch())
     }
 
-    fn stretch(&self) -> Duration {
+    /// The least time from one run to the next because of what they cost.
+    pub(super) fn stretch(&self) -> Duration {
         let cost = self.cost.as_ref().map(|cost| cost.lock().unwrap_or_else(PoisonError::into_inner).interval());
         cost.unwrap_or_default()
     }
@@ -234,6 +238,21 @@ impl Slot {
     /// Whether somebody waits for it to be asked.
     pub(super) fn is_claimed(&self) -> bool {
         self.queued.load(Ordering::Acquire)
+    }
+
+    /// Gives back the turn without a run.
+    pub(super) fn release(&self) {
+        self.queued.store(false, Ordering::Release);
+    }
+
+    /// What its samples add up to.
+    pub(super) fn tally(&self) -> &Tally {
+        self.tally.get_or_init(Arc::default)
+    }
+
+    /// Goes on with what the samples of another place add up to.
+    pub(super) fn continue_tally(&self, other: &Self) {
+        let _ = self.tally.set(Arc::clone(other.tally.get_or_init(Arc::default)));
     }
 
     /// Stores a run and wakes the readers that wait for it.

@@ -1,7 +1,7 @@
 //! What is known of one server: its state and its collectors' places.
 
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) walks: Walks,
     /// How many characters of a text are shown.
     pub(super) text_length: usize,
+    /// Whether samples are taken between readings.
+    sampled: AtomicBool,
     /// What watched the same server with other settings until now.
     predecessor: Mutex<Weak<Self>>,
     state: RwLock<(u64, Condition)>,
@@ -84,14 +86,23 @@ impl Shared {
             stuck: Arc::default(),
             walks: Walks::new(databases),
             text_length: catalog.text_length().unwrap_or_default(),
+            sampled: AtomicBool::new(false),
             predecessor: Mutex::default(),
             state: RwLock::new((0, Condition::Unknown)),
         }
     }
 
-    /// Says what watched the same server until now.
+    /// Says what watched the same server until now, and goes on with what its samples add up to.
     pub(super) fn succeed(&self, predecessor: &Arc<Self>) {
         if predecessor.server.options().hosts() == self.server.options().hosts() {
+            for (slot, definition) in self.slots.iter().zip(&self.definitions).filter(|(_, it)| it.sampled) {
+                let known = predecessor.slots.iter().zip(&predecessor.definitions);
+                let mut same =
+                    known.filter(|(_, known)| known.name == definition.name && known.text == definition.text);
+                if let Some((known, _)) = same.next() {
+                    slot.continue_tally(known);
+                }
+            }
             *self.predecessor.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(predecessor);
         }
     }
@@ -129,6 +140,15 @@ impl Shared {
     /// Whether it is known to hang: nobody waits for such a server again.
     pub(super) fn hangs(&self) -> bool {
         matches!(self.state().1, Condition::Down { class: FailureClass::Timeout, .. })
+    }
+
+    /// Whether samples are taken between readings.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.sampled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_sampled(&self, sampled: bool) {
+        self.sampled.store(sampled, Ordering::Relaxed);
     }
 
     /// What the fast or the slow lane is at.

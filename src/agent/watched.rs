@@ -1,8 +1,8 @@
 //! One watched server: who wants to know sends to its lanes and waits for them.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -10,10 +10,12 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use super::lane::{Ask, Lane};
+use super::sampler;
 use super::slot::Slot;
 use super::state::{Condition, Shared};
 use super::walk;
 use crate::catalog::{Catalog, Definition, Scope};
+use crate::panics::survive;
 use crate::server::{ConnectOptions, Databases, is_here};
 
 /// A server and its lanes; dropping it ends them, and a query that is under way is cancelled.
@@ -24,6 +26,8 @@ pub(super) struct Watched {
     slow: UnboundedSender<Ask>,
     lanes: [AbortHandle; 2],
     here: OnceCell<bool>,
+    /// How often samples are taken, and who sees to it.
+    sampler: Mutex<Option<(Duration, AbortHandle)>>,
 }
 
 impl Watched {
@@ -34,7 +38,25 @@ impl Watched {
         let fast_lane = tokio::spawn(Lane::fast(Arc::clone(&shared), fast.downgrade()).serve(asks));
         let (slow, asks) = unbounded_channel();
         let slow_lane = tokio::spawn(Lane::slow(Arc::clone(&shared), slow.downgrade()).serve(asks));
-        Self { shared, fast, slow, lanes: [fast_lane.abort_handle(), slow_lane.abort_handle()], here: OnceCell::new() }
+        let lanes = [fast_lane.abort_handle(), slow_lane.abort_handle()];
+        Self { shared, fast, slow, lanes, here: OnceCell::new(), sampler: Mutex::default() }
+    }
+
+    /// Takes a sample in every span of this length from now on, or none any longer.
+    pub(super) fn sample_every(&self, every: Option<Duration>) {
+        let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        if sampler.as_ref().map(|(every, _)| *every) == every {
+            return;
+        }
+        if let Some((_, task)) = sampler.take() {
+            task.abort();
+        }
+        self.shared.set_sampled(every.is_some());
+        *sampler = every.map(|every| {
+            let (shared, fast) = (Arc::clone(&self.shared), self.fast.downgrade());
+            let beating = survive(move || sampler::beat(Arc::clone(&shared), fast.clone(), every));
+            (every, tokio::spawn(beating).abort_handle())
+        });
     }
 
     /// The lane that does not come back from what it was asked, if there is one.
@@ -87,7 +109,8 @@ impl Watched {
         };
         let is_wanted = |name: &str| wanted(name) || texts_of(name).is_some_and(|texts| wanted(&texts.name));
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
-        let chosen = chosen.filter(|(_, (_, definition))| is_wanted(&definition.name));
+        // What is sampled no reader asks for.
+        let chosen = chosen.filter(|(_, (_, definition))| is_wanted(&definition.name) && !definition.sampled);
         let (walked, chosen): (Vec<_>, Vec<_>) =
             chosen.partition(|(_, (_, definition))| definition.scope == Scope::Database);
         for &(at, (slot, _)) in &chosen {
@@ -137,6 +160,7 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.lanes.iter().for_each(AbortHandle::abort);
+        self.sample_every(None);
     }
 }
 
@@ -202,8 +226,8 @@ mod tests {
     async fn a_lane_that_is_not_back_in_time_or_gone_is_wedged() {
         let server = watched();
         assert_eq!(server.wedged(Instant::now()), None);
-        server.shared.turns[1].begin(std::time::Duration::ZERO);
-        assert_eq!(server.wedged(Instant::now() + std::time::Duration::from_secs(1)), Some("slow"));
+        server.shared.turns[1].begin(Duration::ZERO);
+        assert_eq!(server.wedged(Instant::now() + Duration::from_secs(1)), Some("slow"));
         server.shared.turns[1].end();
         assert_eq!(server.wedged(Instant::now()), None);
         server.lanes[0].abort();

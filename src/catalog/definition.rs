@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 
-use super::format::{FileSpec, MergeSpec, MetricSpec, QuerySpec, Role, Scope, TextsSpec, TypeSpec, Version};
+use super::column::{MetricColumn, metric_column};
+use super::format::{FileSpec, MetricSpec, QuerySpec, Role, Scope, TextsSpec, TypeSpec, Version};
 use super::fragment;
 use super::need::Need;
 use crate::check::Rule;
-use crate::metric::{Buckets, Kind, Merge, Metric, SUFFIXES};
 use crate::unit::Span;
 
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -21,8 +20,6 @@ const FRESH_FOR_IN_DATABASES: Duration = Duration::from_secs(60);
 pub const DATNAME: &str = "datname";
 const TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
-/// Each bucket is a series of its own for every set of labels.
-const MOST_BUCKETS: usize = 30;
 
 /// One subject of a server: a parsed and checked `checks/*.toml`.
 #[derive(Debug)]
@@ -42,6 +39,8 @@ pub struct Definition {
     pub extension: Option<String>,
     /// Whether the extension answers only where `shared_preload_libraries` has it.
     pub preload: bool,
+    /// Whether it is asked between readings, where `[sampling]` says so, and all its answers are added up.
+    pub sampled: bool,
     /// How long a result may be used again.
     pub fresh_for: Duration,
     /// After this time the query is cancelled.
@@ -99,45 +98,6 @@ pub struct Query {
     pub sql: String,
 }
 
-/// A column that becomes a metric.
-#[derive(Debug)]
-pub struct MetricColumn {
-    /// Name, help and type. Name and help may hold `{column}`: one family per distinct value.
-    pub metric: Arc<Metric>,
-    /// The column with the value.
-    pub column: String,
-    /// The columns that become labels.
-    pub labels: Vec<String>,
-    /// What becomes of two rows with the same labels.
-    pub merge: Merge,
-    /// Whether labels that were seen go on with 0 when their row is gone, until a reload.
-    pub remember: bool,
-    /// Of a histogram: each row is one of the things that are counted.
-    pub buckets: Option<Arc<Buckets>>,
-}
-
-impl MetricColumn {
-    /// The columns that the name and the help are made with; none for nearly all metrics.
-    pub fn template_columns(&self) -> impl Iterator<Item = &str> {
-        placeholders(&self.metric.name).chain(placeholders(&self.metric.help))
-    }
-
-    /// Whether samples of this name come from this column.
-    pub fn makes(&self, name: &str) -> bool {
-        match self.metric.name.split_once('{') {
-            None if self.buckets.is_some() => self.names().any(|own| own == name),
-            None => self.metric.name == name,
-            Some((stem, _)) => name.starts_with(stem),
-        }
-    }
-
-    /// The names of its samples, as far as they are known before it is asked.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let suffixes: &[&str] = if self.buckets.is_some() { &SUFFIXES } else { &[""] };
-        suffixes.iter().map(|suffix| format!("{}{suffix}", self.metric.name))
-    }
-}
-
 impl Definition {
     /// The newest query that this version is new enough for.
     pub fn query_for(&self, version: Version) -> Option<&Query> {
@@ -178,6 +138,7 @@ impl Definition {
             needs: needs(&spec)?,
             extension: extension(&spec)?,
             preload: preload(&spec)?,
+            sampled: sampled(&spec)?,
             fresh_for: spec.fresh_for.map_or(fresh_for, |Span(span)| span),
             timeout: timeout(&spec)?,
             top: top(&spec)?,
@@ -286,6 +247,22 @@ fn preload(spec: &FileSpec) -> Result<bool, Mistake> {
     }
 }
 
+fn sampled(spec: &FileSpec) -> Result<bool, Mistake> {
+    let Some(sampled) = spec.sampled.as_ref().filter(|sampled| *sampled.get_ref()) else { return Ok(false) };
+    if spec.scope == Scope::Database || spec.max_series.is_some() {
+        let reason = "what is sampled is asked once per server, and has a bound already: expected no `scope = \"database\"` and no `max_series`";
+        return Err(Mistake::at(sampled, reason));
+    }
+    let is_added_up = |metric: &MetricSpec| matches!(metric.r#type.get_ref(), TypeSpec::Counter) && !metric.remember;
+    match spec.metric.iter().find(|metric| !is_added_up(metric.get_ref())) {
+        Some(other) => {
+            let reason = "expected `type = \"counter\"` without `remember`: what is sampled is added up";
+            Err(Mistake::at(&other.get_ref().r#type, reason))
+        }
+        None => Ok(true),
+    }
+}
+
 /// What the file says, and what goes with it: to look up anything in a schema, the schema must be open.
 fn needs(spec: &FileSpec) -> Result<Vec<Need>, Mistake> {
     let extension = spec.extension.as_ref().map(|name| name.get_ref().as_str());
@@ -380,61 +357,6 @@ fn queries(text: &str, spec: &FileSpec) -> Result<Vec<Query>, Mistake> {
     fragment::expand(text, &spec.query, &spec.fragment, reserved)
 }
 
-fn metric_column(spec: &Spanned<MetricSpec>, labels: &[String], scope: Scope) -> Result<MetricColumn, Mistake> {
-    let spec = spec.get_ref();
-    metric_name(&spec.name)?;
-    identifier(&spec.column)?;
-    let kind = match spec.r#type.get_ref() {
-        TypeSpec::Counter => Kind::Counter,
-        TypeSpec::Gauge => Kind::Gauge,
-        TypeSpec::Histogram => Kind::Histogram,
-        TypeSpec::Unknown => Kind::Unknown,
-    };
-    let merge = match spec.merge.as_ref().map(Spanned::get_ref) {
-        Some(MergeSpec::Sum) => Merge::Sum,
-        Some(MergeSpec::Min) => Merge::Min,
-        None if matches!(kind, Kind::Counter | Kind::Histogram) => Merge::Sum,
-        Some(MergeSpec::Max) | None => Merge::Max,
-    };
-    let labels = spec.labels.as_deref().map_or_else(|| Ok(labels.to_vec()), |labels| label_names(labels, scope))?;
-    Ok(MetricColumn {
-        metric: Arc::new(Metric { name: spec.name.get_ref().clone(), help: spec.help.clone(), kind }),
-        column: spec.column.get_ref().clone(),
-        buckets: buckets(spec, kind, &labels)?,
-        labels,
-        merge,
-        remember: spec.remember,
-    })
-}
-
-/// The bounds of a histogram, which has the sums of its rows and nothing else to be said about it.
-fn buckets(spec: &MetricSpec, kind: Kind, labels: &[String]) -> Result<Option<Arc<Buckets>>, Mistake> {
-    let bounds = match (&spec.buckets, kind == Kind::Histogram) {
-        (None, false) => return Ok(None),
-        (Some(bounds), false) => return Err(Mistake::at(bounds, "expected no `buckets`: only a histogram has them")),
-        (None, true) => {
-            let reason = "expected `buckets`: the upper bounds to count by, such as [1, 5, 60]";
-            return Err(Mistake::at(&spec.r#type, reason));
-        }
-        (Some(bounds), true) => bounds,
-    };
-    let values = bounds.get_ref();
-    let rise = values.is_sorted_by(|left, right| left < right);
-    let fit = values.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
-    if !rise || !fit || !(1..=MOST_BUCKETS).contains(&values.len()) {
-        let reason = format!("expected up to {MOST_BUCKETS} rising numbers from 0 on");
-        return Err(Mistake::at(bounds, reason));
-    }
-    if let Some(merge) = &spec.merge {
-        return Err(Mistake::at(merge, "expected no `merge`: a histogram counts its rows"));
-    }
-    if spec.remember || labels.iter().any(|label| label == "le") || spec.name.get_ref().contains('{') {
-        let reason = "a histogram has no `remember`, no label `le` and no column in its name";
-        return Err(Mistake::at(&spec.name, reason));
-    }
-    Ok(Some(Arc::new(Buckets::new(values.clone()))))
-}
-
 fn rules(spec: &FileSpec) -> Result<Vec<Rule>, Mistake> {
     spec.rule
         .iter()
@@ -443,7 +365,7 @@ fn rules(spec: &FileSpec) -> Result<Vec<Rule>, Mistake> {
 }
 
 /// The names as they are written; in database scope after the one that every sample gets.
-fn label_names(names: &[Spanned<String>], scope: Scope) -> Result<Vec<String>, Mistake> {
+pub(super) fn label_names(names: &[Spanned<String>], scope: Scope) -> Result<Vec<String>, Mistake> {
     let mut all = Vec::with_capacity(names.len() + 1);
     if scope == Scope::Database {
         if let Some(name) = names.iter().find(|name| name.get_ref() == DATNAME) {
@@ -459,7 +381,7 @@ fn label_names(names: &[Spanned<String>], scope: Scope) -> Result<Vec<String>, M
     Ok(all)
 }
 
-fn identifier(name: &Spanned<String>) -> Result<(), Mistake> {
+pub(super) fn identifier(name: &Spanned<String>) -> Result<(), Mistake> {
     let text = name.get_ref();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if text == "server" {
@@ -470,28 +392,6 @@ fn identifier(name: &Spanned<String>) -> Result<(), Mistake> {
         return Err(Mistake::at(name, reason));
     }
     Ok(())
-}
-
-fn metric_name(name: &Spanned<String>) -> Result<(), Mistake> {
-    let text = name.get_ref();
-    let fixed: String = text.split('{').map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest)).collect();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    if fixed.is_empty() || fixed.starts_with(|c: char| c.is_ascii_digit()) || !fixed.chars().all(plain) {
-        let reason =
-            format!("expected a metric name of letters, digits, _ and : (with {{column}} at most), got \"{text}\"");
-        return Err(Mistake::at(name, reason));
-    }
-    for reserved in ["pgvitals_", "node_"] {
-        if text.starts_with(reserved) {
-            let reason = format!("expected another name: {reserved}* is the agent's own");
-            return Err(Mistake::at(name, reason));
-        }
-    }
-    Ok(())
-}
-
-fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.split('{').skip(1).filter_map(|piece| piece.split_once('}').map(|(name, _)| name))
 }
 
 #[cfg(test)]
@@ -562,6 +462,7 @@ help = "Checkpoints by time"
             ("\"pg_checkpoints_timed_total\"", "\"node_x\"", 14, "agent's own"),
             ("labels = [\"who\"]", "labels = [\"who\"]\nmax_series = 3", 4, "expected `rank_by`"),
             ("labels = [\"who\"]", "labels = [\"who\"]\ntimeout = \"0s\"", 4, "above 0"),
+            ("labels = [\"who\"]", "labels = [\"who\"]\nsampled = true\nscope = \"database\"", 4, "once per server"),
             ("\"counter\"", "\"histogram\"", 15, "expected `buckets`"),
             ("\"counter\"", "\"gauge\"\nbuckets = [1]", 16, "only a histogram"),
             ("\"counter\"", "\"histogram\"\nbuckets = [5, 1]", 16, "expected up to 30 rising numbers"),
@@ -588,6 +489,14 @@ help = "Checkpoints by time"
         let (path, rest) = definition.queries[1].sql.split_once('\n').unwrap();
         assert_eq!(path, r#"SET LOCAL search_path = pg_catalog, "shop", "a""b", pg_temp;"#);
         assert!(rest.starts_with("SELECT"), "{rest}");
+    }
+
+    #[test]
+    fn what_is_sampled_is_a_counter() {
+        let sampled = format!("sampled = true{GOOD}");
+        assert!(Definition::parse("checkpoints", &sampled).unwrap().sampled);
+        let mistake = Definition::parse("checkpoints", &sampled.replace("counter", "gauge")).unwrap_err();
+        assert!(mistake.reason.contains("added up"), "{}", mistake.reason);
     }
 
     #[test]

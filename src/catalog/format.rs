@@ -23,6 +23,7 @@ pub(super) struct FileSpec {
     pub(super) needs: Vec<Spanned<String>>,
     pub(super) extension: Option<Spanned<String>>,
     pub(super) preload: Option<Spanned<bool>>,
+    pub(super) sampled: Option<Spanned<bool>>,
     pub(super) fresh_for: Option<Span>,
     pub(super) timeout: Option<Spanned<Span>>,
     pub(super) max_series: Option<Spanned<usize>>,

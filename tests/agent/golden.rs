@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgvitals::agent::Reading;
 use pgvitals::collect::host::{COLLECTORS, Roots};
@@ -93,6 +94,7 @@ async fn every_major_shows_what_its_golden_file_says() {
         let names = [format!("pg{}.txt", binaries.major), format!("pg{}-standby.txt", binaries.major)];
         for (cluster, name) in [&pair.primary, &pair.standby].into_iter().zip(names) {
             let agent = crate::pair::agent(&[cluster]);
+            agent.sample_every(Some(Duration::from_millis(100)));
             // Facts such as a measured lag come and go, so a few readings are put together: as many as it takes to see
             // all that is golden, or, to write that, as many as bring nothing new for a while.
             let golden = std::fs::read_to_string(golden_folder().join(&name)).unwrap_or_default();

@@ -116,6 +116,8 @@ mod reference;
 mod reload;
 /// Counters that are reset, evicted, or of another run of their server.
 mod resets;
+/// Samples between readings.
+mod sampling;
 /// Passwords: every one works in every form, and none is ever shown.
 /// No password is ever shown.
 mod secrets;

@@ -82,6 +82,16 @@ pub(in crate::agent) const CONNECT_FAILURE: Described = Described::gauge(
 );
 pub(in crate::agent) const CONNECTS: Described =
     Described::counter("pgvitals_connects_total", &[], "Connections to the server opened since the agent started");
+pub(in crate::agent) const SAMPLES_TAKEN: Described = Described::counter(
+    "pgvitals_samples_taken_total",
+    &["collector"],
+    "Samples taken between readings since the agent started; what is sampled, divided by these, is an average",
+);
+pub(in crate::agent) const SAMPLES_MISSED: Described = Described::counter(
+    "pgvitals_samples_missed_total",
+    &["collector", "reason"],
+    "Samples that were not taken: the agent was busy with the server or late, the server was down, the query failed, the server was left alone after that or because of its cost, or there is nothing to sample here",
+);
 pub(in crate::agent) const DATABASES: Described = Described::gauge(
     "pgvitals_databases",
     &["state"],
@@ -157,6 +167,8 @@ pub const OF_SERVERS: &[Described] = &[
     CONNECTIONS,
     CONNECT_FAILURE,
     CONNECTS,
+    SAMPLES_TAKEN,
+    SAMPLES_MISSED,
     DATABASES,
     DATABASE_FAILURE,
     WALK_DURATION,
