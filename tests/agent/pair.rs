@@ -144,12 +144,6 @@ pub(crate) async fn prepare(cluster: &Cluster) {
     ] {
         cluster.sql("postgres", &statement).await.unwrap();
     }
-    // From 15 on pg_monitor may.
-    if (13..15).contains(&cluster.major()) {
-        for grant in ["SELECT ON pg_shmem_allocations", "EXECUTE ON FUNCTION pg_get_shmem_allocations()"] {
-            cluster.sql("postgres", &format!("GRANT {grant} TO {ROLE}")).await.unwrap();
-        }
-    }
     grant_files(cluster, ROLE).await;
 }
 
