@@ -22,22 +22,9 @@ const COUNTERS: &str = "pg_stat_get_";
 
 impl Query {
     /// Whether it has something to say of a column. Catalog files write `NULL AS column`, or with a type
-    /// `NULL::type AS column`, where a version has not.
+    /// `NULL::type AS column`, where a version has not; what is computed of such a column alone is none either.
     pub fn knows(&self, column: &str) -> bool {
-        let code = code_of(&self.sql);
-        let words: Vec<&str> = code.split_whitespace().collect();
-        let is_null = |word: &str| word == "NULL" || word.starts_with("NULL::");
-        // What stands before tells NULL from IS NOT NULL.
-        let is_unknown = |before: &str, value: &str, keyword: &str, name: &str| {
-            let is_test = before == "NOT" || before == "IS";
-            is_null(value.trim_start_matches('('))
-                && !is_test
-                && keyword == "AS"
-                && name.trim_end_matches([',', ')']) == column
-        };
-        !words
-            .windows(4)
-            .any(|four| matches!(four, [before, value, keyword, name] if is_unknown(before, value, keyword, name)))
+        !is_null(&code_of(&self.sql), column, &mut BTreeSet::new())
     }
 
     /// The views, tables and functions that it reads, without their schema, functions with `()`.
@@ -51,6 +38,59 @@ impl Query {
         let extension = split_at_each(&code, "{schema}.").filter_map(of_extension);
         catalog.chain(extension).collect()
     }
+}
+
+/// Whether all that a statement calls by this name is NULL. `seen` are the names that lead here.
+fn is_null<'a>(code: &'a str, name: &'a str, seen: &mut BTreeSet<&'a str>) -> bool {
+    if !seen.insert(name) {
+        return false;
+    }
+    let mut meanings = meanings(code, name).peekable();
+    meanings.peek().is_some()
+        && meanings.all(|meaning| {
+            let literal = meaning.trim_start_matches('(').split("::").next().unwrap_or_default();
+            literal == "NULL"
+                || !stands_in(meaning) && names_in(meaning).any(|name| is_null(code, name, &mut seen.clone()))
+        })
+}
+
+/// What stands before each `AS name`, but where it is made of a column of that name itself: that one decides.
+fn meanings<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '(');
+    let of_name = move |(before, rest): (&'a str, &'a str)| {
+        let rest = rest.trim_start().strip_prefix(name).filter(|rest| is_end(rest));
+        rest.map(|_| last_expression(before).trim())
+    };
+    let is_new = move |meaning: &&str| stands_in(meaning) || names_in(meaning).all(|other| other != name);
+    split_at_each(code, " AS").filter_map(of_name).filter(is_new)
+}
+
+/// Whether it has a value where a column of it has none.
+fn stands_in(expression: &str) -> bool {
+    ["COALESCE", "IS NOT TRUE", "IS NOT FALSE", "DISTINCT FROM"].iter().any(|words| expression.contains(words))
+}
+
+/// The last expression of a list: what follows the last comma, parenthesis or `SELECT` that is not closed.
+fn last_expression(list: &str) -> &str {
+    let mut depth = 0_u32;
+    for (at, c) in list.char_indices().rev() {
+        match c {
+            ')' => depth += 1,
+            '(' | ',' if depth == 0 => return list.get(at + 1..).unwrap_or_default(),
+            '(' => depth -= 1,
+            'T' if depth == 0 && list.get(..=at).is_some_and(|start| start.ends_with("SELECT")) => {
+                return list.get(at + 1..).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    list
+}
+
+/// The columns that an expression names, without the tables that they are of.
+fn names_in(expression: &str) -> impl Iterator<Item = &str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && !"_.".contains(c));
+    words.filter_map(|word| word.rsplit('.').next()).filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
 /// What stands before and after each place at which a text has a word.
@@ -105,6 +145,24 @@ mod tests {
         assert!(query("SELECT CASE WHEN a IS NOT NULL THEN NULL END AS a, NULLIF(b, 0) AS b").knows("a"));
         assert!(query("SELECT reason IS NOT NULL AS lost, state IS NULL AS idle").knows("lost"));
         assert!(query("SELECT reason IS NOT NULL AS lost, state IS NULL AS idle").knows("idle"));
+    }
+
+    #[test]
+    fn what_comes_of_a_column_that_is_null_is_not_known() {
+        let query = query(
+            "SELECT w.wal_records AS records, w.wal_bytes, x.lsn AS wal_fpi, w.wal_sync AS wal_sync,\n\
+             CASE WHEN w.wal_time > 0 OR r.timed THEN w.wal_time / 1000.0 END AS seconds, COALESCE(w.wal_time, 0) AS time,\n\
+             EXTRACT(EPOCH FROM w.reset) AS stats_reset, (SELECT 1) AS one, pg_catalog.sum(w.buffers) AS buffers,\n\
+             COALESCE(w.zeros, 0) AS zeros, pg_catalog.count(*) FILTER (WHERE w.wal_time IS NOT TRUE) AS open\n\
+             FROM (SELECT NULL::bigint AS wal_records, NULL::numeric AS wal_bytes, NULL::bigint AS wal_sync,\n\
+             NULL AS buffers, NULL AS zeros, NULL::numeric AS wal_time, NULL::pg_catalog.timestamptz AS reset) AS w",
+        );
+        for column in ["records", "wal_bytes", "wal_sync", "seconds", "stats_reset", "buffers"] {
+            assert!(!query.knows(column), "{column}");
+        }
+        for column in ["wal_fpi", "time", "one", "zeros", "open"] {
+            assert!(query.knows(column), "{column}");
+        }
     }
 
     #[test]

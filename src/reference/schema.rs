@@ -14,11 +14,17 @@ const NONE: &str = "-";
 /// Every metric in a line of its own, by name: name, type, labels, the unit that the name says, and the majors of
 /// PostgreSQL that know it.
 pub fn schema(catalog: &Catalog) -> String {
-    let mut lines: Vec<String> = subjects(catalog).iter().flat_map(|subject| &subject.entries).map(line_of).collect();
-    lines.sort();
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    for entry in subjects(catalog).into_iter().flat_map(|subject| subject.entries) {
+        // A primary and a standby may have the same fact from two definitions.
+        entries
+            .entry(entry.name.clone())
+            .and_modify(|known| known.majors = known.majors.iter().chain(entry.majors.iter()).collect())
+            .or_insert(entry);
+    }
     let mut text = HEAD.to_owned();
-    for line in lines {
-        let _ = writeln!(text, "{line}");
+    for entry in entries.values() {
+        let _ = writeln!(text, "{}", line_of(entry));
     }
     text
 }
