@@ -433,6 +433,16 @@ mod tests {
     }
 
     #[test]
+    fn patterns_of_a_server_take_the_place_of_those_for_all() {
+        let text = "[databases]\nexclude = [\"x\"]\nmax = 7\n[[server]]\ndsn = \"\"\n\
+                    [[server]]\ndsn = \"\"\ninclude_databases = [\"app_*\"]";
+        let config = parse(text).unwrap();
+        let own: Vec<_> = config.server.iter().map(|server| server.databases(&config.databases)).collect();
+        let expected = Databases { include: vec!["app_*".to_owned()], exclude: vec!["x".to_owned()], max: 7 };
+        assert_eq!(own, [None, Some(expected)]);
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
         let text = "[[server]]\nname = \"a\"\ndsn = \"password=canary\"\npassword_command = [\"cat\", \"canary\"]";
         let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned() }).unwrap();
