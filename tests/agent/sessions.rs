@@ -33,6 +33,7 @@ async fn a_session_is_read_only_bounded_and_of_known_version() {
         ("application_name", "pgvitals"),
         ("statement_timeout", "20s"),
         ("lock_timeout", "100ms"),
+        ("max_parallel_workers_per_gather", "0"),
         ("idle_in_transaction_session_timeout", "10s"),
         ("transaction_read_only", "on"),
         ("transaction_isolation", "read committed"),

@@ -51,13 +51,15 @@ impl Settings {
     }
 
     /// The settings as one batch, each by `verb`. Whatever changes an answer or ends a query or a session that others
-    /// may have set for our role or the database is among them. A path without
-    /// `pg_temp` begins with it, and behind a pooler an application may have left tables and types there.
+    /// may have set for our role or the database is among them, and what keeps one session from becoming several, as a large
+    /// catalog would make of it. A path without `pg_temp` begins with it, and behind a pooler an application may have left
+    /// tables and types there.
     pub(super) fn batch(&self, verb: &str) -> String {
         let mut batch = format!(
             "{verb} application_name = 'pgvitals'; {verb} statement_timeout = {}; {verb} lock_timeout = {}; \
          {verb} idle_in_transaction_session_timeout = {}; {verb} default_transaction_read_only = on; \
-         {verb} default_transaction_isolation = 'read committed'; {verb} search_path = pg_catalog, pg_temp; \
+         {verb} default_transaction_isolation = 'read committed'; {verb} max_parallel_workers_per_gather = 0; \
+         {verb} search_path = pg_catalog, pg_temp; \
          {verb} standard_conforming_strings = on; {verb} extra_float_digits = 1",
             milliseconds(self.statement_timeout),
             milliseconds(LOCK_TIMEOUT),
