@@ -5,7 +5,7 @@ CARGO ?= cargo
 # A line that stands out between the output of the steps.
 step = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test lint audit golden release-schema bench install
+.PHONY: help demo test lint audit golden release-schema bench cost install
 
 help:
 	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
@@ -14,6 +14,7 @@ help:
 	@echo 'make audit     licences, sources and known weaknesses of what is built in; needs github.com'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
 	@echo 'make bench     measure pgvitals beside postgres_exporter and check_postgres'
+	@echo 'make cost      write docs/cost.md: what a reading costs the server, by collector'
 	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
 
 demo:
@@ -61,6 +62,14 @@ bench:
 	$(CARGO) build --locked --release
 	$(step) 'Benchmark'
 	@tests/bench
+
+cost:
+	$(step) 'What the benchmark needs'
+	@tests/setup bench
+	$(step) 'Build'
+	$(CARGO) build --locked --release
+	$(step) 'Cost'
+	@tests/cost
 
 install:
 	$(step) 'Build'
