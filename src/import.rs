@@ -113,3 +113,99 @@ impl Imported {
         self.left_out += &render::notes(notes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::catalog::Version;
+    use crate::source::mutation::mutated;
+
+    const FILES: [(Format, &str); 5] = [
+        (Format::PostgresExporter, include_str!("../tests/fixtures/import/queries.yaml")),
+        (Format::PgExporter, include_str!("../tests/fixtures/import/pg_exporter.yml")),
+        (Format::SqlExporter, include_str!("../tests/fixtures/import/sql_exporter.yml")),
+        (Format::SqlExporter, include_str!("../tests/fixtures/import/elephant_shed.yml")),
+        (Format::Collectd, include_str!("../tests/fixtures/import/collectd.conf")),
+    ];
+
+    fn imported(format: Format, text: &str, every_database: bool) -> Result<Imported, SourceError> {
+        static BUILT_IN: LazyLock<Catalog> = LazyLock::new(|| Catalog::built_in().unwrap());
+        let file = Source { file: "queries".into(), text: text.to_owned() };
+        import(format, &[file], Choices { every_database }, &BUILT_IN)
+    }
+
+    /// Loads what was made beside the built-in definitions.
+    fn load(imported: &Imported) -> Result<Catalog, SourceError> {
+        let folder = tempfile::tempdir().unwrap();
+        for Written { name, text } in &imported.definitions {
+            fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        }
+        Catalog::load(folder.path())
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+        #[test]
+        fn whatever_a_file_becomes_is_a_definition(
+            text in (0..FILES.len()).prop_flat_map(|at| mutated(FILES[at].1).prop_map(move |text| (FILES[at].0, text))),
+            every_database in any::<bool>(),
+        ) {
+            let (format, text) = text;
+            match imported(format, &String::from_utf8_lossy(&text), every_database) {
+                Ok(imported) => for Written { name, text } in imported.definitions {
+                    prop_assert!(Definition::parse(&name, &text).is_ok(), "{text}");
+                },
+                Err(error) => prop_assert!(error.to_string().starts_with("queries:"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_files_become_loads_beside_the_built_in_definitions() {
+        for (format, text) in FILES {
+            for every_database in [false, true] {
+                let imported = imported(format, text, every_database).unwrap();
+                load(&imported).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_file_gives_the_same_text_and_no_password() {
+        for (format, text) in FILES {
+            let texts = |imported: &Imported| {
+                let definitions: Vec<&str> = imported.definitions.iter().map(|it| it.text.as_str()).collect();
+                format!("{definitions:?} {} {}", imported.servers, imported.left_out)
+            };
+            let [one, other] = [(); 2].map(|()| texts(&imported(format, text, false).unwrap()));
+            assert_eq!(one, other);
+            assert!(!one.contains("canary"), "{one}");
+        }
+    }
+
+    #[test]
+    fn a_definition_replaces_no_built_in_one() {
+        let text = "wal:\n  query: SELECT 1 AS shops\n  metrics:\n  - shops: {usage: GAUGE}\n";
+        let imported = imported(Format::PostgresExporter, text, false).unwrap();
+        assert_eq!(imported.definitions[0].name, "imported_wal");
+        assert!(imported.definitions[0].text.contains("name = \"wal_shops\""));
+    }
+
+    #[test]
+    fn versions_that_no_query_is_for_are_asked_nothing() {
+        let text = "shop:\n  query: SELECT '{a}' AS x, 1 AS shops\n  runonserver: '>=11.0.0 <13.0.0 || >=15.0.0 <16.0.0'\n  \
+                    metrics:\n  - shops: {usage: GAUGE}\n";
+        let imported = imported(Format::PostgresExporter, text, false).unwrap();
+        let definition = Definition::parse("shop", &imported.definitions[0].text).unwrap();
+        let asked = |major| definition.query_for(Version { major, minor: 0 }).map(|query| query.sql.contains("'{a}'"));
+        assert_eq!(
+            [10, 11, 12, 13, 14, 15, 16, 18].map(asked),
+            [None, Some(true), Some(true), Some(false), Some(false), Some(true), Some(false), Some(false)]
+        );
+    }
+}

@@ -80,7 +80,7 @@ impl<'a> Taken<'a> {
         if let Some((name, other)) = self.metrics.get(metric)
             && (role == Role::Any || *other == Role::Any || role == *other)
         {
-            return Some(format!("{metric} is made by {name}.toml already"));
+            return Some(format!("is made by {name}.toml already"));
         }
         let makes = |metrics: &[crate::catalog::MetricColumn]| metrics.iter().any(|it| it.makes(metric));
         let owner = self.catalog.definitions().iter().find(|definition| makes(&definition.metrics));

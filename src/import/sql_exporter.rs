@@ -53,10 +53,10 @@ pub(super) fn read(source: &Source, subjects: &mut Vec<Subject>) -> Result<(), S
         }
         return Ok(());
     }
-    let mut jobs: &[Node] = &[];
+    let mut jobs = None;
     for entry in expecting.entries(&root, 1, "jobs, or a list of queries")? {
         match entry.key.as_str() {
-            "jobs" => jobs = expecting.list(entry, "a list of jobs")?,
+            "jobs" => jobs = Some(expecting.list(entry, "a list of jobs")?),
             "queries" => {
                 for named in expecting.map(entry, "names of queries, each with its text")? {
                     queries.insert(named.key.clone(), expecting.text(named)?);
@@ -65,6 +65,8 @@ pub(super) fn read(source: &Source, subjects: &mut Vec<Subject>) -> Result<(), S
             _ => {}
         }
     }
+    // Another program of this name has collectors, each metric with its own query.
+    let jobs = jobs.ok_or_else(|| expecting.mistake(1, "expected jobs, as justwatch's sql_exporter has them"))?;
     for item in jobs {
         let entries = expecting.entries(item, 1, "a job with its queries")?;
         let first = entries.first().map_or(1, |entry| entry.line);

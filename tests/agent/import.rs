@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pgvitals::agent::{Agent, Want};
 use pgvitals::catalog::Catalog;
-use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
+use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
 use tempfile::TempDir;
 
 use crate::command::{Ended, pgvitals};
@@ -90,6 +90,31 @@ async fn a_definition_may_be_asked_in_some_databases_only() {
     let walked = reading.snapshot.find("pgvitals_databases").unwrap();
     assert!(walked.samples().any(|it| it.label("state") == Some("walked") && it.value > 3.0));
     assert!(!cluster.log().contains("ERROR:"), "{}", cluster.log());
+}
+
+#[tokio::test]
+async fn a_metric_of_two_roles_is_judged_in_both() {
+    let primary = Cluster::start(&Binaries::major(17).unwrap(), Settings::default()).await.unwrap();
+    prepare(&primary).await;
+    let standby = primary.standby(Standby::from("standby")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checks = folder.path().join("checks.d");
+    fs::create_dir(&checks).unwrap();
+    for (role, sql) in [("primary", "SELECT 1 AS value"), ("standby", "SELECT 2 AS value")] {
+        let text = definition("role", &format!("role = \"{role}\""), sql);
+        fs::write(checks.join(format!("{role}.toml")), text).unwrap();
+    }
+    let rule = "help = \"x\"\n[[rule]]\nname = \"role\"\nvalue = \"pg_role\"\nwarning = \"1\"\nsummary = \"role {value}\"\n\
+                reason = \"x\"\n";
+    fs::write(checks.join("rule.toml"), rule).unwrap();
+    let config = folder.path().join("pgvitals.toml").display().to_string();
+    fs::write(&config, format!("checks = '{}'\n", checks.display())).unwrap();
+    for (cluster, expected) in [(&primary, (0, "OK: role 1")), (&standby, (1, "WARNING: role 2"))] {
+        let (host, port) = (cluster.socket_dir().display().to_string(), cluster.port());
+        let dsn = format!("host={host} port={port} user=pgvitals dbname=postgres");
+        let ended = pgvitals(&["check", "role", "--config", &config, "--dsn", &dsn]).await;
+        assert!(ended.code == expected.0 && ended.stdout.contains(expected.1), "{ended:?}");
+    }
 }
 
 /// A folder with what the binary makes of files, which a configuration may name.
