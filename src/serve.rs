@@ -109,6 +109,8 @@ pub async fn run(
         }
     }
     notifier.stopping();
+    // None is under way when the sessions are closed, which would have to be cancelled.
+    current.borrow().agent().sample_every(None);
     drop(loops);
     drop(stop);
     let served = async {

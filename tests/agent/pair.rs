@@ -171,6 +171,17 @@ pub(crate) fn agent(clusters: &[&Cluster]) -> Agent {
     agent
 }
 
+/// Reads in full, after a sample was taken of every server.
+pub(crate) async fn read_sampled(agent: &Agent) -> Reading {
+    agent.sample_every(Some(Duration::from_millis(100)));
+    read_until(agent, |reading| {
+        let mut taken = reading.snapshot.samples_of("pgvitals_samples_taken_total").peekable();
+        taken.peek().is_some() && taken.all(|sample| sample.value >= 1.0)
+    })
+    .await;
+    read_in_full(agent).await
+}
+
 /// Reads until what is read is as expected, or gives the last reading when patience ends.
 pub(crate) async fn read_until(agent: &Agent, mut expected: impl FnMut(&Reading) -> bool) -> Reading {
     let deadline = Instant::now() + PATIENCE;
