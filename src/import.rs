@@ -149,7 +149,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+        #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn whatever_a_file_becomes_is_a_definition(
             text in (0..FILES.len()).prop_flat_map(|at| mutated(FILES[at].1).prop_map(move |text| (FILES[at].0, text))),
