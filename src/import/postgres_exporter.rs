@@ -138,12 +138,15 @@ fn mapping(expecting: &Expecting<'_>, entry: &Entry) -> Result<String, SourceErr
 pub(super) fn epoch_of(sql: &str, name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     let ends = ["_at", "_since", "_start", "_reset", "_timestamp", "_ts", "_date"];
-    let event =
-        ["start", "commit", "archive", "fail", "load", "backup", "reset", "replay", "creat", "update", "receipt"];
+    // Of these a `_time` is one that something took.
+    let took = "read write sync exec total plan io lag wait blk vacuum analyze active idle session delay elapsed self cpu \
+                user sys gen inlining optimization emission deform mean max min stddev avg writeback extend fsync \
+                autovacuum autoanalyze";
+    let took = |word: &str| took.split_whitespace().any(|known| known == word);
     let may_be_moment = lower.starts_with("last_")
         || lower.contains("_last_")
         || ends.iter().any(|end| lower.ends_with(end))
-        || (lower.ends_with("_time") && event.iter().any(|event| lower.contains(event)))
+        || (lower.ends_with("_time") && !lower.split('_').any(took))
         || ["time", "timestamp", "date"].contains(&lower.as_str());
     let may_be_moment = may_be_moment && !is_epoch(sql, name);
     let column = identifier(name);
