@@ -35,6 +35,8 @@ pub struct Definition {
     pub needs: Vec<Need>,
     /// The role in which the query runs.
     pub role: Role,
+    /// Whether what `needs` says is more than a monitoring role usually has, so that who has it not misses nothing.
+    pub optional: bool,
     /// The extension that the query needs; `since` then counts its versions.
     pub extension: Option<String>,
     /// Whether the extension answers only where `shared_preload_libraries` has it.
@@ -136,6 +138,7 @@ impl Definition {
             scope: spec.scope,
             role: spec.role,
             needs: needs(&spec)?,
+            optional: spec.optional,
             extension: extension(&spec)?,
             preload: preload(&spec)?,
             sampled: sampled(&spec)?,

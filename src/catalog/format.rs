@@ -21,6 +21,8 @@ pub(super) struct FileSpec {
     pub(super) role: Role,
     #[serde(default)]
     pub(super) needs: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) optional: bool,
     pub(super) extension: Option<Spanned<String>>,
     pub(super) preload: Option<Spanned<bool>>,
     pub(super) sampled: Option<Spanned<bool>>,

@@ -34,7 +34,7 @@ impl<'a> Plans<'a> {
             .collect()
     }
 
-    /// Declared privileges that our role lacks, one finding for each thing to do.
+    /// Declared privileges that our role lacks, one finding for each thing to do; a hint where it is for optional facts only.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut by_remedy: BTreeMap<Vec<String>, (BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
         for (definition, plan) in &self.outcomes {
@@ -47,9 +47,11 @@ impl<'a> Plans<'a> {
         }
         let finding = |(statements, (needs, names)): (Vec<String>, (BTreeSet<String>, BTreeSet<&str>))| {
             let what = needs.into_iter().collect::<Vec<_>>().join(", ");
-            self.missing(what, statements.into_iter().map(Remedy::Sql).collect(), |definition| {
-                names.contains(definition.name.as_str())
-            })
+            let is_of = |definition: &Definition| names.contains(definition.name.as_str());
+            let is_optional = self.catalog.asking().filter(|it| is_of(it)).all(|it| it.optional);
+            let severity = if is_optional { Severity::Hint } else { Severity::Missing };
+            let remedies = statements.into_iter().map(Remedy::Sql).collect();
+            Finding { severity, ..self.missing(what, remedies, is_of) }
         };
         by_remedy.into_iter().map(finding).collect()
     }

@@ -5,7 +5,7 @@ use pgvitals::demo::cluster::{Cluster, Settings};
 use crate::client::{self, give, let_in_only, reload};
 use crate::command::{Ended, pgvitals};
 use crate::majors;
-use crate::pair::grant_files;
+use crate::pair::grant_optional;
 
 /// A name that nobody should give a role.
 const HOSTILE: &str = "Mo'ni\"tor\\; DROP ROLE \"x\";\n-- %s {schema} $1";
@@ -88,7 +88,7 @@ async fn what_was_revoked_from_everybody_is_found_without_being_refused() {
         let cluster = Cluster::start(&binaries, Settings::default()).await.unwrap();
         let sql = async |statement: &str| drop(cluster.sql("postgres", statement).await.unwrap());
         sql("CREATE ROLE pgvitals LOGIN; GRANT pg_monitor TO pgvitals").await;
-        grant_files(&cluster, "pgvitals").await;
+        grant_optional(&cluster, "pgvitals").await;
         sql("CREATE SCHEMA away; CREATE EXTENSION pg_stat_statements SCHEMA away").await;
         sql("REVOKE SELECT ON pg_catalog.pg_stat_database FROM public").await;
         sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_checkpoint() FROM public").await;
@@ -114,7 +114,7 @@ async fn more_than_is_needed_is_a_warning_that_nobody_runs_by_accident() {
     sql("CREATE ROLE boss LOGIN SUPERUSER").await;
     sql("CREATE ROLE clerk LOGIN CREATEROLE CREATEDB CONNECTION LIMIT 1").await;
     sql("GRANT pg_monitor, pg_execute_server_program TO clerk").await;
-    grant_files(&cluster, "clerk").await;
+    grant_optional(&cluster, "clerk").await;
     sql("ALTER ROLE clerk VALID UNTIL 'tomorrow'").await;
     sql("CREATE DATABASE closed").await;
     sql("REVOKE CONNECT ON DATABASE closed FROM public").await;

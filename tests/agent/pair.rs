@@ -23,7 +23,7 @@ use tokio_postgres::Client;
 
 use crate::client::PSQL;
 
-/// The role of every agent in these tests: LOGIN, `pg_monitor`, and what [`grant_files`] grants.
+/// The role of every agent in these tests: LOGIN, `pg_monitor`, and what [`grant_optional`] grants.
 pub(crate) const ROLE: &str = "pgvitals";
 
 /// How long something that takes a moment may take on a busy machine.
@@ -144,15 +144,21 @@ pub(crate) async fn prepare(cluster: &Cluster) {
     ] {
         cluster.sql("postgres", &statement).await.unwrap();
     }
-    grant_files(cluster, ROLE).await;
+    grant_optional(cluster, ROLE).await;
 }
 
-/// Grants what `pg_monitor` has not: to see the lines of configuration files.
-pub(crate) async fn grant_files(cluster: &Cluster, role: &str) {
-    let functions = ["pg_show_all_file_settings", "pg_hba_file_rules", "pg_ident_file_mappings"];
-    for function in &functions[..if cluster.major() >= 15 { 3 } else { 2 }] {
-        let grant = format!("GRANT EXECUTE ON FUNCTION {function}() TO {role}");
-        cluster.sql("postgres", &grant).await.unwrap();
+/// Grants what `pg_monitor` has not: to see the lines of configuration files, and origins of replication.
+pub(crate) async fn grant_optional(cluster: &Cluster, role: &str) {
+    for (since, function) in [
+        (10, "pg_show_all_file_settings"),
+        (10, "pg_hba_file_rules"),
+        (14, "pg_show_replication_origin_status"),
+        (15, "pg_ident_file_mappings"),
+    ] {
+        if cluster.major() >= since {
+            let grant = format!("GRANT EXECUTE ON FUNCTION {function}() TO {role}");
+            cluster.sql("postgres", &grant).await.unwrap();
+        }
     }
 }
 

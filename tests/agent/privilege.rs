@@ -26,7 +26,7 @@ async fn a_grant_shows_and_a_revoke_hides_in_the_next_reading() {
         let cluster = Cluster::start(&binaries, Settings::default()).await.unwrap();
         let sql = async |statement: &str| drop(cluster.sql("postgres", statement).await.unwrap());
         sql(&format!("CREATE ROLE {ROLE} LOGIN")).await;
-        pair::grant_files(&cluster, ROLE).await;
+        pair::grant_optional(&cluster, ROLE).await;
         sql("CREATE EXTENSION pg_stat_statements").await;
         let agent = pair::agent(&[&cluster]);
         for _ in 0..2 {

@@ -112,11 +112,7 @@ async fn a_subscription_that_does_not_go_on_says_so() {
 async fn who_may_ask_sees_how_far_an_origin_is_applied() {
     majors::on([13, 14, 18], |binaries| async move {
         let cluster = subscriber(&binaries).await;
-        let folder = tempfile::tempdir().unwrap();
-        let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/checks.d/replication_origins.toml");
-        fs::copy(text, folder.path().join("replication_origins.toml")).unwrap();
-        let agent = Agent::new(Arc::new(Catalog::load(folder.path()).unwrap()), None, Arc::default());
-        assert!(agent.watch(cluster.name(), pair::options(&cluster), None));
+        let agent = pair::agent(&[&cluster]);
         let function = "EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status()";
         let grant = format!("GRANT {function} TO {ROLE}");
         let reading = agent.read(&Want::only(["replication_origins".to_owned()])).await;
