@@ -1,11 +1,6 @@
 //! What a subscriber says of its subscriptions when they do not go on.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
-
-use pgvitals::agent::{Agent, Reading, Want};
-use pgvitals::catalog::Catalog;
+use pgvitals::agent::{Reading, Want};
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 
 use crate::majors;

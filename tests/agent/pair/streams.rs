@@ -1,9 +1,11 @@
 //! What it takes to see the facts of what goes from one server to another: senders, slots, publications, subscriptions,
 //! conflicts.
 
+use std::time::Instant;
+
 use pgvitals::demo::cluster::{Cluster, Standby};
 
-use super::{Kept, until_true, until_true_in};
+use super::{Kept, PATIENCE, until_true, until_true_in};
 
 /// The slot of the standby, called as repmgr would call it.
 pub(super) const SLOT: &str = "repmgr_slot_1";
@@ -50,11 +52,16 @@ async fn lose_a_slot(primary: &Cluster) {
         "ALTER SYSTEM SET max_slot_wal_keep_size = 0",
         "SELECT pg_reload_conf()",
         "SELECT pg_switch_wal()",
-        "CHECKPOINT",
     ] {
         primary.sql("postgres", statement).await.unwrap();
     }
-    until_true(primary, "SELECT wal_status = 'lost' FROM pg_replication_slots").await;
+    // A checkpoint gives up what it may no longer keep, once the process that makes it has read the new limit.
+    let deadline = Instant::now() + PATIENCE;
+    let lost = "SELECT wal_status = 'lost' FROM pg_replication_slots";
+    while primary.sql("postgres", lost).await.unwrap().concat() != [Some("t".to_owned())] {
+        assert!(Instant::now() < deadline, "log: {}", primary.log());
+        primary.sql("postgres", "CHECKPOINT").await.unwrap();
+    }
     for statement in ["ALTER SYSTEM RESET max_slot_wal_keep_size", "SELECT pg_reload_conf()"] {
         primary.sql("postgres", statement).await.unwrap();
     }
