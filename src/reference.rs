@@ -62,9 +62,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether a family of this name is this metric.
+    /// Whether a family of this name is this metric; of a histogram also its parts.
     pub fn makes(&self, family: &str) -> bool {
         match self.name.split_once('{') {
+            None if self.kind == Kind::Histogram => {
+                family.strip_prefix(&self.name).is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+            }
             None => self.name == family,
             Some((stem, _)) => family.starts_with(stem),
         }
@@ -93,13 +96,17 @@ pub fn subjects(catalog: &Catalog) -> Vec<Subject<'_>> {
         origin: Origin::Host,
         entries: collector.provides.iter().map(|it| entry(it, None)).collect(),
     });
-    let of_servers = agent::OF_SERVERS.iter().chain(agent::OF_COLLECTORS).map(|it| entry(it, Some("server")));
+    // Inherited names of the host's collectors are node_exporter's, and its metrics are of no server.
+    let is_of_host = |it: &&Described| it.name.starts_with("node_");
+    let of_collectors = agent::OF_COLLECTORS.iter().chain(agent::INHERITED.iter().filter(|it| !is_of_host(it)));
+    let of_servers = agent::OF_SERVERS.iter().chain(of_collectors).map(|it| entry(it, Some("server")));
+    let of_host = agent::INHERITED.iter().filter(is_of_host).map(|it| entry(it, None));
     let of_agent = agent::OF_AGENT.iter().chain(push::DESCRIBED).map(|it| entry(it, None));
     let agent = Subject {
         name: "agent",
         help: "What the agent says about servers, its collectors and itself, always",
         origin: Origin::Agent,
-        entries: of_servers.chain(of_agent).collect(),
+        entries: of_servers.chain(of_host).chain(of_agent).collect(),
     };
     servers.chain(host).chain([agent]).collect()
 }

@@ -47,22 +47,38 @@ fn is_null<'a>(code: &'a str, name: &'a str, seen: &mut BTreeSet<&'a str>) -> bo
     }
     let mut meanings = meanings(code, name).peekable();
     meanings.peek().is_some()
-        && meanings.all(|meaning| {
+        && meanings.all(|(meaning, rest)| {
             let literal = meaning.trim_start_matches('(').split("::").next().unwrap_or_default();
-            literal == "NULL"
+            // The other parts of a union may well have something to say.
+            literal == "NULL" && !is_of_union(rest)
                 || !stands_in(meaning) && names_in(meaning).any(|name| is_null(code, name, &mut seen.clone()))
         })
 }
 
-/// What stands before each `AS name`, but where it is made of a column of that name itself: that one decides.
-fn meanings<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+/// What stands before each `AS name` and after it, but where it is made of a column of that name itself: that one decides.
+fn meanings<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '(');
     let of_name = move |(before, rest): (&'a str, &'a str)| {
         let rest = rest.trim_start().strip_prefix(name).filter(|rest| is_end(rest));
-        rest.map(|_| last_expression(before).trim())
+        rest.map(|rest| (last_expression(before).trim(), rest))
     };
-    let is_new = move |meaning: &&str| stands_in(meaning) || names_in(meaning).all(|other| other != name);
+    let is_new = move |(meaning, _): &(&str, &str)| stands_in(meaning) || names_in(meaning).all(|other| other != name);
     split_at_each(code, " AS").filter_map(of_name).filter(is_new)
+}
+
+/// Whether a query goes on with `UNION` before it ends.
+fn is_of_union(rest: &str) -> bool {
+    let mut depth = 0_u32;
+    for (at, c) in rest.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' if depth == 0 => return false,
+            ')' => depth -= 1,
+            'U' if depth == 0 && rest.get(at..).is_some_and(|rest| rest.starts_with("UNION")) => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether it has a value where a column of it has none.
@@ -163,6 +179,14 @@ mod tests {
         for column in ["wal_fpi", "time", "one", "zeros", "open"] {
             assert!(query.knows(column), "{column}");
         }
+    }
+
+    #[test]
+    fn a_column_that_another_part_of_a_union_fills_is_known() {
+        let union =
+            "WITH holder AS (SELECT NULL::integer AS xids, NULL AS no FROM (SELECT 1) AS s UNION ALL SELECT 1, NULL)";
+        assert!(query(&format!("{union} SELECT pg_catalog.max(xids) AS xids FROM holder")).knows("xids"));
+        assert!(!query("SELECT a FROM (SELECT NULL AS a) AS s UNION ALL SELECT 1").knows("a"));
     }
 
     #[test]

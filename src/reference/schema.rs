@@ -55,7 +55,7 @@ fn lines_of(schema: &str) -> Result<BTreeMap<&str, Line<'_>>, String> {
 /// other labels or another unit, or that a major no longer knows.
 ///
 /// `changelog` announces it under `## Unreleased`, `### Metrics`, in an item that begins with `Removed`, `Renamed` or
-/// `Changed` and holds the old name between backticks. A metric that goes on beside its new name is none of these.
+/// `Changed` and holds the old name between backticks; a `*` at its end stands for all names that begin so. A metric that goes on beside its new name is none of these.
 ///
 /// # Errors
 ///
@@ -69,7 +69,11 @@ pub fn broken(released: &str, now: &str, changelog: &str) -> Result<Vec<String>,
             None => Some("is gone".to_owned()),
             Some(after) => change(before, *after)?,
         };
-        if let Some(reason) = reason.filter(|_| !announced.contains(&name)) {
+        let is_announced = announced.iter().any(|told| match told.strip_suffix('*') {
+            None => *told == name,
+            Some(stem) => name.starts_with(stem),
+        });
+        if let Some(reason) = reason.filter(|_| !is_announced) {
             broken.push(format!("{name} {reason}"));
         }
     }
@@ -144,6 +148,7 @@ mod tests {
             |item: &str| format!("# Changelog\n\n## Unreleased\n\n### Added\n\n- x\n\n### Metrics\n\n- Old.\n{item}\n");
         let renamed = "- Renamed: `pg_a_total{server}` is\n  `pg_new_total`.\n- Changed: `pg_b_seconds`: not on 13.";
         assert!(broken_by(&now, &changelog(renamed)).is_empty());
+        assert!(broken_by(&now, &changelog("- Changed: `pg_a_*`, `pg_b_*{name}`.")).is_empty());
         // Named in passing, in another section, or for another release: not announced.
         assert_eq!(broken_by(&now, &changelog("- Added: `pg_a_total`, `pg_b_seconds`.")).len(), 2);
         assert_eq!(broken_by(&now, &changelog("\n### Fixed\n\n- Renamed: `pg_a_total`, `pg_b_seconds`")).len(), 2);

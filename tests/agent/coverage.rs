@@ -35,11 +35,15 @@ struct Shape {
 fn golden(name: &str) -> BTreeMap<String, Shape> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let mut shapes: BTreeMap<String, Shape> = BTreeMap::new();
+    let mut family = String::new();
     for line in fs::read_to_string(path).unwrap().lines().filter(|line| !line.starts_with("# HELP")) {
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            shapes.entry(name.to_owned()).or_default().kind = kind.replace("untyped", "unknown");
-        } else if let Some((name, labels)) = line.trim_end_matches('}').split_once('{') {
-            shapes.entry(name.to_owned()).or_default().labels.insert(labels.to_owned());
+            name.clone_into(&mut family);
+            shapes.entry(family.clone()).or_default().kind = kind.replace("untyped", "unknown");
+        } else if let Some((_, labels)) = line.trim_end_matches('}').split_once('{') {
+            // The buckets of a histogram have a label more than it.
+            let labels = labels.split(',').filter(|label| *label != "le").collect::<Vec<_>>().join(",");
+            shapes.entry(family.clone()).or_default().labels.insert(labels);
         }
     }
     shapes

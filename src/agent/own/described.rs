@@ -90,7 +90,7 @@ pub(in crate::agent) const SAMPLES_TAKEN: Described = Described::counter(
 pub(in crate::agent) const SAMPLES_MISSED: Described = Described::counter(
     "pgvitals_samples_missed_total",
     &["collector", "reason"],
-    "Samples that were not taken: the agent was busy with the server or late, the server was down, the query failed, the server was left alone after that or because of its cost, or there is nothing to sample here",
+    "Samples that were not taken: the agent or the server was busy, late or down, the query failed, or there is nothing to sample",
 );
 pub(in crate::agent) const DATABASES: Described = Described::gauge(
     "pgvitals_databases",
