@@ -45,7 +45,9 @@ fn is_null<'a>(code: &'a str, name: &'a str, seen: &mut BTreeSet<&'a str>) -> bo
     if !seen.insert(name) {
         return false;
     }
-    let mut meanings = meanings(code, name).peekable();
+    // Who computes of a column means the inner one, not what stands in for it further out.
+    let inner_only = seen.len() > 1;
+    let mut meanings = meanings(code, name, inner_only).peekable();
     meanings.peek().is_some()
         && meanings.all(|(meaning, rest)| {
             let literal = meaning.trim_start_matches('(').split("::").next().unwrap_or_default();
@@ -56,13 +58,15 @@ fn is_null<'a>(code: &'a str, name: &'a str, seen: &mut BTreeSet<&'a str>) -> bo
 }
 
 /// What stands before each `AS name` and after it, but where it is made of a column of that name itself: that one decides.
-fn meanings<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn meanings<'a>(code: &'a str, name: &'a str, inner_only: bool) -> impl Iterator<Item = (&'a str, &'a str)> {
     let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '(');
     let of_name = move |(before, rest): (&'a str, &'a str)| {
         let rest = rest.trim_start().strip_prefix(name).filter(|rest| is_end(rest));
         rest.map(|rest| (last_expression(before).trim(), rest))
     };
-    let is_new = move |(meaning, _): &(&str, &str)| stands_in(meaning) || names_in(meaning).all(|other| other != name);
+    let is_new = move |(meaning, _): &(&str, &str)| {
+        !inner_only && stands_in(meaning) || names_in(meaning).all(|other| other != name)
+    };
     split_at_each(code, " AS").filter_map(of_name).filter(is_new)
 }
 
@@ -179,6 +183,12 @@ mod tests {
         for column in ["wal_fpi", "time", "one", "zeros", "open"] {
             assert!(query.knows(column), "{column}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_for_a_null_says_nothing_of_what_is_computed_of_it() {
+        let query = query("SELECT COALESCE(a.best, '') AS best, a.best = 1 AS is_best FROM (SELECT NULL AS best) AS a");
+        assert!(query.knows("best") && !query.knows("is_best"));
     }
 
     #[test]
