@@ -3,7 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
 use super::{epoch, whole};
-use crate::metric::{Group, Kind, Sample, Snapshot};
+use crate::metric::{Group, Sample, Snapshot};
 
 /// What the HTTP header `Content-Type` says.
 pub const CONTENT_TYPE: &str = "application/json";
@@ -49,15 +49,7 @@ impl Serialize for One<'_> {
         let metric = self.0.metric();
         let mut object = serializer.serialize_struct("Family", 4)?;
         object.serialize_field("name", &metric.name)?;
-        object.serialize_field(
-            "type",
-            match metric.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
-                Kind::Unknown => "unknown",
-            },
-        )?;
+        object.serialize_field("type", metric.kind.as_str())?;
         object.serialize_field("help", &metric.help)?;
         object.serialize_field("samples", &Samples(self.0))?;
         object.end()
@@ -114,7 +106,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::metric::Table;
+    use crate::metric::{Kind, Table};
 
     #[test]
     fn a_value_that_json_cannot_say_is_a_string() {

@@ -7,9 +7,15 @@ use crate::pair::{self, Pair};
 
 /// Why a definition may give nothing: it is of another role, or the server is older than what it reads.
 pub(crate) fn is_expected(reason: &str) -> bool {
-    ["runs on a primary only", "runs on a standby only", "needs PostgreSQL ", "needs pg_stat_statements "]
-        .iter()
-        .any(|expected| reason.starts_with(expected))
+    [
+        "runs on a primary only",
+        "runs on a standby only",
+        "needs PostgreSQL ",
+        "needs pg_stat_statements ",
+        "needs pg_buffercache ",
+    ]
+    .iter()
+    .any(|expected| reason.starts_with(expected))
 }
 
 #[tokio::test]

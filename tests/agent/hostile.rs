@@ -77,7 +77,7 @@ check("text", flat(text(given["text"])))
 for face in ("openmetrics", "once openmetrics"):
     check(face, flat(openmetrics(given[face])))
 facts = json.loads(given["once json"])
-check("json", [(family["name"], sample["labels"]) for family in facts["families"] for sample in family["samples"]])
+check("json", [(sample.get("name", family["name"]), sample["labels"]) for family in facts["families"] for sample in family["samples"]])
 check("once", flat(text(given["once prometheus"])))
 
 paths = set()

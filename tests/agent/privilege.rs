@@ -69,10 +69,16 @@ async fn a_function_or_a_schema_is_asked_for_by_its_own_name() {
     let usage = "GRANT USAGE ON SCHEMA \"My \"\"Schema\" TO pgvitals";
     let execute = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_waldir() TO pgvitals";
     let rules = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_hba_file_rules() TO pgvitals";
-    let expected =
-        [("hba_rules", rules), ("statements", usage), ("statements_info", usage), ("wal_directory", execute)];
+    let origins = "GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status() TO pgvitals";
+    let expected = [
+        ("hba_rules", rules),
+        ("replication_origins", origins),
+        ("statements", usage),
+        ("statements_info", usage),
+        ("wal_directory", execute),
+    ];
     assert_eq!(grants, expected);
-    for grant in [usage, execute, rules] {
+    for grant in [usage, execute, rules, origins] {
         sql(grant).await;
     }
     assert_eq!(lacking(&agent.read(&Want::default()).await), []);
