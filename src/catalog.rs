@@ -18,6 +18,7 @@ use std::sync::Arc;
 use include_dir::{Dir, include_dir};
 
 pub use column::MetricColumn;
+pub(crate) use column::wrong_bounds;
 pub use definition::{DATNAME, Definition, Mistake, Query, Texts, Top, WANTED};
 pub use format::{Role, Scope, Version};
 pub use need::{Grantee, Lack, Need, Schema};

@@ -1,5 +1,6 @@
 //! Files written for other exporters, as definitions of ours: the names stay, and what cannot be carried over is said.
 
+mod arrays;
 mod branch;
 mod collectd;
 mod draft;
@@ -10,13 +11,14 @@ mod postgres_exporter;
 mod render;
 mod sql_exporter;
 mod statement;
+mod taken;
 mod versions;
 mod yaml;
 
 use crate::catalog::{Catalog, Definition};
 use crate::source::{Source, SourceError};
 use branch::{Note, Place, Subject};
-use draft::Taken;
+use taken::Taken;
 
 /// Who a file was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +196,23 @@ mod tests {
         let imported = imported(Format::PostgresExporter, text, false).unwrap();
         assert_eq!(imported.definitions[0].name, "imported_wal");
         assert!(imported.definitions[0].text.contains("name = \"wal_shops\""));
+    }
+
+    #[test]
+    fn a_histogram_takes_no_name_and_no_label_of_others() {
+        let columns = "\n  - le: {usage: LABEL}\n  - age: {usage: HISTOGRAM, bucket: [1]}\n  - n: {usage: GAUGE}\n";
+        let with_le =
+            format!("shop:\n  query: SELECT 1 AS le, 2 AS age, 3 AS n\n  tags: [cluster]\n  metrics:{columns}");
+        let built_in = "pg_process:\n  query: SELECT 1 AS idle_seconds, 2 AS n\n  tags: [cluster]\n  metrics:\n  \
+                        - idle_seconds: {usage: GAUGE}\n  - n: {usage: GAUGE}\n";
+        for (text, expected) in
+            [(with_le.as_str(), "# queries:6: a histogram has no label le"), (built_in, "# queries:5: is built in")]
+        {
+            let imported = imported(Format::PgExporter, text, false).unwrap();
+            let written = &imported.definitions[0].text;
+            assert!(written.contains(expected) && !written.contains("histogram\""), "{written}");
+            load(&imported).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     #[test]

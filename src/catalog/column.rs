@@ -98,10 +98,7 @@ fn buckets(spec: &MetricSpec, kind: Kind, labels: &[String]) -> Result<Option<Ar
         (Some(bounds), true) => bounds,
     };
     let values = bounds.get_ref();
-    let rise = values.is_sorted_by(|left, right| left < right);
-    let fit = values.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
-    if !rise || !fit || !(1..=MOST_BUCKETS).contains(&values.len()) {
-        let reason = format!("expected up to {MOST_BUCKETS} rising numbers from 0 on");
+    if let Some(reason) = wrong_bounds(values) {
         return Err(Mistake::at(bounds, reason));
     }
     if let Some(merge) = &spec.merge {
@@ -112,6 +109,14 @@ fn buckets(spec: &MetricSpec, kind: Kind, labels: &[String]) -> Result<Option<Ar
         return Err(Mistake::at(&spec.name, reason));
     }
     Ok(Some(Arc::new(Buckets::new(values.clone()))))
+}
+
+/// Why a histogram cannot count by these upper bounds.
+pub(crate) fn wrong_bounds(bounds: &[f64]) -> Option<String> {
+    let rise = bounds.is_sorted_by(|left, right| left < right);
+    let fit = bounds.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
+    let is_right = rise && fit && (1..=MOST_BUCKETS).contains(&bounds.len());
+    (!is_right).then(|| format!("expected up to {MOST_BUCKETS} rising numbers from 0 on"))
 }
 
 fn metric_name(name: &Spanned<String>) -> Result<(), Mistake> {

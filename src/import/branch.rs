@@ -82,6 +82,8 @@ pub(super) struct Branch {
     pub(super) majors: Majors,
     pub(super) role: Role,
     pub(super) sql: String,
+    /// What stands behind its rows `q` in FROM, in which its columns are looked up; empty for nothing.
+    pub(super) joined: String,
     pub(super) columns: Vec<Column>,
 }
 
@@ -109,6 +111,8 @@ pub(super) enum Usage {
         help: String,
         /// Its labels, where they are not all that there are.
         labels: Option<Vec<String>>,
+        /// The upper bounds of a histogram; empty for what is none.
+        buckets: Vec<f64>,
     },
 }
 

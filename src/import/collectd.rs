@@ -131,7 +131,8 @@ fn subject(source: &Source, item: &Item, databases: &[Database]) -> Result<Subje
     }
     let sql = statement::with_parameters(&sql, &parameters);
     let majors = Majors::between(from, until);
-    let mut branch = Branch { place: place.clone(), majors, role: Role::Any, sql, columns: Vec::new() };
+    let (joined, columns) = (String::new(), Vec::new());
+    let mut branch = Branch { place: place.clone(), majors, role: Role::Any, sql, joined, columns };
     match pivoted(&mut branch, (source, name), &results, instance.as_ref(), &mut subject.notes) {
         Ok(()) => {
             let reason = "in Graphite no longer HOST.postgresql-INSTANCE.TYPE-NAME but HOST.SERVER.METRIC.NAME, and the \
@@ -230,7 +231,7 @@ fn pivoted(
         let total = if metric.kind == Kind::Counter { ", the number that it makes a rate of" } else { "" };
         let help = format!("Values of collectd's type {}{total}", metric.collectd_type);
         let (name_of, kind) = (metric.metric.clone(), metric.kind);
-        let usage = Usage::Value { metric: name_of, kind, help, labels: Some(labels) };
+        let usage = Usage::Value { metric: name_of, kind, help, labels: Some(labels), buckets: Vec::new() };
         branch.columns.push(Column { place: metric.place.clone(), ..column(name, usage) });
     }
     Ok(())

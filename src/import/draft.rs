@@ -1,10 +1,11 @@
 //! A definition that is being made, from what a file of another exporter says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::branch::{Branch, Column, Majors, Note, Place, Subject, Usage};
 use super::statement::{self, identifier, is_plain, mentions};
-use crate::catalog::{Catalog, DATNAME, Role, Scope};
+use super::taken::Taken;
+use crate::catalog::{DATNAME, Role, Scope};
 use crate::metric::Kind;
 
 /// A definition as it will be written.
@@ -36,59 +37,8 @@ pub(super) struct Shown {
     pub(super) column: String,
     pub(super) help: String,
     pub(super) labels: Vec<String>,
-}
-
-/// What drafts may not be called, because something is.
-pub(super) struct Taken<'a> {
-    catalog: &'a Catalog,
-    metrics: BTreeMap<String, (String, Role)>,
-    names: BTreeSet<String>,
-}
-
-impl<'a> Taken<'a> {
-    /// What a catalog has.
-    pub(super) fn by(catalog: &'a Catalog) -> Self {
-        Self { catalog, metrics: BTreeMap::new(), names: BTreeSet::new() }
-    }
-
-    /// A name for a definition that replaces no other.
-    fn name_for(&mut self, wanted: &str) -> String {
-        let wanted: String = statement::plain(wanted).chars().take(80).collect();
-        let wanted = wanted.trim_start_matches('_');
-        let mut name = if wanted.is_empty() { "imported".to_owned() } else { wanted.to_owned() };
-        let mut count = 1;
-        while self.catalog.definition(&name).is_some()
-            || self.catalog.collectors().any(|known| known == name)
-            || self.names.contains(&name)
-        {
-            name = if count == 1 { format!("imported_{wanted}") } else { format!("imported_{wanted}_{count}") };
-            count += 1;
-        }
-        self.names.insert(name.clone());
-        name
-    }
-
-    /// Why a metric cannot have this name.
-    fn objection(&self, metric: &str, role: Role) -> Option<String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-        if metric.is_empty() || metric.starts_with(|c: char| c.is_ascii_digit()) || !metric.chars().all(plain) {
-            return Some("no name of a metric: expected letters, digits, _ and :".to_owned());
-        }
-        if metric.starts_with("pgvitals_") || metric.starts_with("node_") {
-            return Some(format!("{metric} is a name of the agent's own"));
-        }
-        if let Some((name, other)) = self.metrics.get(metric)
-            && (role == Role::Any || *other == Role::Any || role == *other)
-        {
-            return Some(format!("is made by {name}.toml already"));
-        }
-        let makes = |metrics: &[crate::catalog::MetricColumn]| metrics.iter().any(|it| it.makes(metric));
-        let owner = self.catalog.definitions().iter().find(|definition| makes(&definition.metrics));
-        match owner {
-            Some(definition) => Some(format!("is built in: pgvitals show {}", definition.name)),
-            None => (!self.catalog.providers(metric).is_empty()).then(|| "is built in".to_owned()),
-        }
-    }
+    /// The upper bounds of a histogram; empty for what is none.
+    pub(super) buckets: Vec<f64>,
 }
 
 /// The definitions of a subject: usually one, two where its queries differ by role, and none, but the reasons, where
@@ -116,9 +66,7 @@ pub(super) fn drafts_of(mut subject: Subject, taken: &mut Taken<'_>) -> Result<V
                     _ => "",
                 };
                 draft.name = taken.name_for(&format!("{}{suffix}", subject.name));
-                for metric in &draft.metrics {
-                    taken.metrics.insert(metric.name.clone(), (draft.name.clone(), role));
-                }
+                taken.add(&draft);
                 drafts.push(draft);
             }
         }
@@ -235,20 +183,25 @@ fn draft_of(subject: &Subject, role: Role, plan: &Plan, taken: &Taken<'_>, notes
     }
     for (at, branch) in branches.iter().enumerate() {
         for column in &branch.columns {
-            let Usage::Value { metric, kind, help, labels: own } = &column.usage else { continue };
-            if let Some(reason) = taken.objection(metric, role) {
+            let Usage::Value { metric, kind, help, labels: own, buckets } = &column.usage else { continue };
+            let own = own.as_ref().map(|own| own.iter().filter_map(|name| labels.get(name).cloned()).collect());
+            let shown = Shown {
+                name: metric.clone(),
+                kind: *kind,
+                column: alias_for(column, &selected, at),
+                help: help.clone(),
+                labels: own.unwrap_or_else(|| order.clone()),
+                buckets: buckets.clone(),
+            };
+            if let Some(reason) = taken.objection(&shown, role).or_else(|| shown.objection_beside(&metrics)) {
                 note(&column.place, reason);
                 continue;
             }
-            let own = own.as_ref().map(|own| own.iter().filter_map(|name| labels.get(name).cloned()).collect());
-            let alias = match metrics.iter().find(|shown| shown.name == *metric) {
-                Some(shown) => shown.column.clone(),
-                None => alias_for(column, &selected, at),
-            };
-            select(&mut selected, &alias, at, branches.len(), column);
-            if !metrics.iter().any(|shown| shown.name == *metric) {
-                let labels = own.unwrap_or_else(|| order.clone());
-                metrics.push(Shown { name: metric.clone(), kind: *kind, column: alias, help: help.clone(), labels });
+            if let Some(known) = metrics.iter().find(|known| known.name == *metric) {
+                select(&mut selected, &known.column, at, branches.len(), column);
+            } else {
+                select(&mut selected, &shown.column, at, branches.len(), column);
+                metrics.push(shown);
             }
         }
     }
@@ -347,7 +300,8 @@ fn statement_of(branch: &Branch, selected: &[Selected], at: usize) -> Result<Str
         }
     });
     let columns = statement::filled(columns);
-    Ok(statement::without_fragments(&format!("SELECT {columns}\n  FROM (\n{inner}\n) AS q")))
+    let joined = &branch.joined;
+    Ok(statement::without_fragments(&format!("SELECT {columns}\n  FROM (\n{inner}\n) AS q{joined}")))
 }
 
 /// The version from which on a query of this plan is asked; none where the version of an extension cannot be told from the

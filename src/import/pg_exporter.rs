@@ -5,7 +5,7 @@ use super::branch::{Branch, Column, Majors, Note, Place, Subject, Usage};
 use super::postgres_exporter::epoch_of;
 use super::statement::identifier;
 use super::yaml::{self, Entry, Expecting};
-use crate::catalog::{Role, Scope};
+use crate::catalog::{Role, Scope, wrong_bounds};
 use crate::metric::Kind;
 use crate::source::{Source, SourceError};
 
@@ -43,6 +43,7 @@ fn subject(expecting: &Expecting<'_>, entry: &Entry) -> Result<Subject, SourceEr
         majors: Majors::ALL,
         role: Role::Any,
         sql: String::new(),
+        joined: String::new(),
         columns: Vec::new(),
     };
     // In every database, unless it says otherwise.
@@ -145,7 +146,7 @@ type Read = Result<Option<Column>, String>;
 fn column(expecting: &Expecting<'_>, prefix: &str, sql: &str, entry: &Entry) -> Result<Read, SourceError> {
     let mut name = entry.key.clone();
     let (mut usage, mut rename, mut help) = (None, None, String::new());
-    let (mut scale, mut default, mut buckets) = (None, None, false);
+    let (mut scale, mut default, mut buckets) = (None, None, None);
     for key in expecting.map(entry, "usage and description")? {
         match key.key.as_str() {
             "name" => name = expecting.text(key)?,
@@ -154,7 +155,7 @@ fn column(expecting: &Expecting<'_>, prefix: &str, sql: &str, entry: &Entry) -> 
             "description" => help = expecting.text(key)?,
             "scale" => scale = Some(expecting.number(key)?),
             "default" => default = Some(expecting.number(key)?),
-            "bucket" => buckets = true,
+            "bucket" => buckets = Some(bounds(expecting, key)?),
             _ => {
                 let name = yaml::shortened(&key.key);
                 let expected = "expected usage, rename, default, scale, bucket or description";
@@ -169,18 +170,31 @@ fn column(expecting: &Expecting<'_>, prefix: &str, sql: &str, entry: &Entry) -> 
     }
     let shown = rename.unwrap_or_else(|| name.clone());
     let place = Place::new(expecting.0, entry.line);
-    let value = |kind| Usage::Value { metric: format!("{prefix}_{shown}"), kind, help, labels: None };
+    let metric = format!("{prefix}_{shown}");
+    let value = |kind, buckets| Usage::Value { metric, kind, help, labels: None, buckets };
     let (usage, expression) = match usage.trim().to_uppercase().as_str() {
         "DISCARD" => return Ok(Ok(None)),
         "LABEL" => (Usage::Label(shown), None),
-        "COUNTER" => (value(Kind::Counter), expression(sql, &name, scale, default)),
-        "GAUGE" => (value(Kind::Gauge), expression(sql, &name, scale, default)),
-        "HISTOGRAM" if buckets => {
-            return Ok(Err("is a histogram of the rows that there are, which a definition cannot have".to_owned()));
+        "COUNTER" => (value(Kind::Counter, Vec::new()), expression(sql, &name, scale, default)),
+        "GAUGE" => (value(Kind::Gauge, Vec::new()), expression(sql, &name, scale, default)),
+        "HISTOGRAM" => {
+            let missing =
+                || expecting.mistake(entry.line, "bucket: expected the upper bounds that a HISTOGRAM counts by");
+            let buckets = buckets.ok_or_else(missing)?;
+            if let Some(reason) = wrong_bounds(&buckets) {
+                return Ok(Err(format!("bucket: {reason}; what is above them is counted in +Inf anyway")));
+            }
+            (value(Kind::Histogram, buckets), expression(sql, &name, scale, default))
         }
         _ => return Err(expecting.mistake(entry.line, format!("usage: expected {expected}"))),
     };
     Ok(Ok(Some(Column { place, name, expression, usage })))
+}
+
+fn bounds(expecting: &Expecting<'_>, key: &Entry) -> Result<Vec<f64>, SourceError> {
+    let expected = || expecting.mistake(key.line, "bucket: expected a list of numbers");
+    let bounds = expecting.words(key)?;
+    bounds.iter().map(|bound| bound.trim().parse().map_err(|_| expected())).collect()
 }
 
 /// The value with its default, and then its factor.

@@ -2,6 +2,7 @@
 //! names to a query and what its columns are.
 
 use super::Choices;
+use super::arrays;
 use super::branch::{Branch, Column, Majors, Note, Place, Subject, Usage};
 use super::statement::{identifier, is_epoch, literal};
 use super::versions::majors_in;
@@ -28,6 +29,7 @@ fn subject(expecting: &Expecting<'_>, entry: &Entry, choices: Choices) -> Result
         majors: Majors::ALL,
         role: Role::Any,
         sql: String::new(),
+        joined: String::new(),
         columns: Vec::new(),
     };
     let mut subject = Subject::new(&entry.key, place(entry.line));
@@ -69,6 +71,7 @@ fn subject(expecting: &Expecting<'_>, entry: &Entry, choices: Choices) -> Result
         let reason = "has no query; to switch a collector off put a file of its name with only a help into checks.d";
         subject.notes.push(Note { place: place(entry.line), reason: reason.to_owned() });
     } else {
+        subject.notes.extend(arrays::spread(&mut branch));
         subject.branches.push(branch);
     }
     Ok(subject)
@@ -98,7 +101,8 @@ fn column(expecting: &Expecting<'_>, namespace: &str, sql: &str, entry: &Entry) 
     if help.trim().is_empty() {
         help = format!("Column {name} of the query");
     }
-    let value = |kind| Usage::Value { metric: format!("{namespace}_{name}"), kind, help: help.clone(), labels: None };
+    let metric = format!("{namespace}_{name}");
+    let value = |kind| Usage::Value { metric, kind, help, labels: None, buckets: Vec::new() };
     let place = Place::new(expecting.0, entry.line);
     let column = |expression, usage| Column { place: place.clone(), name: name.clone(), expression, usage };
     let read = match usage.trim() {
@@ -116,9 +120,7 @@ fn column(expecting: &Expecting<'_>, namespace: &str, sql: &str, entry: &Entry) 
         "DURATION" => Err(format!(
             "{name} is a text such as 1h30m, which SQL cannot read: select seconds, as EXTRACT(EPOCH FROM an interval)"
         )),
-        "HISTOGRAM" => Err(format!(
-            "{name} is a histogram whose buckets the query counts: select each bucket as a column, or the values themselves"
-        )),
+        "HISTOGRAM" => Ok(Some(column(None, value(Kind::Histogram)))),
         _ => return Err(expecting.mistake(entry.line, format!("usage: expected {expected}"))),
     };
     Ok(read)

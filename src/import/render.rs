@@ -60,6 +60,10 @@ pub(super) fn definition(draft: &Draft) -> String {
     for metric in &draft.metrics {
         text += &format!("\n[[metric]]\nname = {}\n", quoted(&metric.name));
         text += &format!("type = \"{}\"\n", metric.kind.as_str());
+        if !metric.buckets.is_empty() {
+            let bounds: Vec<String> = metric.buckets.iter().map(|bound| number(*bound)).collect();
+            text += &format!("buckets = [{}]\n", bounds.join(", "));
+        }
         text += &format!("column = {}\n", quoted(&metric.column));
         if shared.is_none() {
             text += &format!("labels = {}\n", list(&metric.labels));
@@ -135,6 +139,11 @@ pub(super) fn quoted(text: &str) -> String {
         }
     }
     quoted + "\""
+}
+
+/// A number of TOML. One too large for an integer is written with an exponent.
+fn number(number: f64) -> String {
+    if number.fract() == 0.0 && number < 1e15 { number.to_string() } else { format!("{number:?}") }
 }
 
 fn span(seconds: f64) -> String {

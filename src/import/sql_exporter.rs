@@ -249,7 +249,14 @@ fn query(
         subject.help = help;
     }
     let majors = majors.unwrap_or_else(|| Majors::where_true(|major| major >= from && major <= until));
-    let mut branch = Branch { place: place(line), majors, role: Role::Any, sql: String::new(), columns: Vec::new() };
+    let mut branch = Branch {
+        place: place(line),
+        majors,
+        role: Role::Any,
+        sql: String::new(),
+        joined: String::new(),
+        columns: Vec::new(),
+    };
     let metric = format!("sql_{}", name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>());
     if hindrance.is_none() {
         let reason = pivoted(&mut branch, &mut subject, &sql, expecting, labels, values, (metric, kind));
@@ -317,7 +324,7 @@ fn pivoted(
     };
     branch.sql = statement;
     let help = subject.help.clone();
-    let value = Usage::Value { metric, kind, help, labels: None };
+    let value = Usage::Value { metric, kind, help, labels: None, buckets: Vec::new() };
     for (name, usage) in [(COL, Usage::Label(COL.to_owned())), ("value", value)] {
         branch.columns.push(Column { place: place.clone(), name: name.to_owned(), expression: None, usage });
     }

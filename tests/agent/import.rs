@@ -156,7 +156,7 @@ async fn queries_of_other_exporters_keep_their_names() {
     let cluster = shop(18).await;
     let (folder, ended) = imported(&["postgres-exporter", "FIXTURES/queries.yaml"]).await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    let text = shown(&folder, &cluster, &["shop_orders", "shop_star", "pg_stat_archiver"]).await;
+    let text = shown(&folder, &cluster, &["shop_orders", "shop_star", "shop_ids", "pg_stat_archiver"]).await;
     assert_shows(
         &text,
         &[
@@ -169,13 +169,27 @@ async fn queries_of_other_exporters_keep_their_names() {
             "shop_orders_quantity{state=\"paid\"} 1",
             "shop_star_id{state=\"open\"} 1",
             "pg_stat_archiver_imported 7",
+            "# HELP shop_ids_id_bucket Numbers of orders: how many are up to le",
+            "shop_ids_id_bucket{state=\"open\",le=\"1\"} 1",
+            "shop_ids_id_bucket{state=\"open\",le=\"2.5\"} 2",
+            "shop_ids_id_bucket{state=\"open\",le=\"+Inf\"} 2",
+            "shop_ids_id_sum{state=\"open\"} 3",
+            "shop_ids_id_count{state=\"open\"} 2",
+            "shop_ids_id_bucket{state=\"paid\",le=\"2.5\"} 0",
+            "shop_ids_half_bucket{state=\"paid\",le=\"3\"} 1",
+            "shop_ids_half_bucket{state=\"paid\",le=\"+Inf\"} 1",
+            "shop_ids_half_sum{state=\"paid\"} 1.5",
+            "shop_ids_seen{state=\"open\"} 2",
         ],
     );
+    assert_eq!(text.matches("\nshop_ids_id_bucket{").count(), 6, "{text}");
+    assert_eq!(text.matches("\nshop_ids_half_bucket{").count(), 4, "{text}");
     assert!(!text.contains("shop_orders_last_placed{state=\"paid\"}"), "NULL is no sample: {text}");
 
     let (folder, ended) = imported(&["pg-exporter", "FIXTURES/pg_exporter.yml"]).await;
     assert_eq!(ended.code, 0, "{ended:?}");
-    let collectors = ["shop_state", "shop_role_primary", "shop_role_standby", "shop_table", "shop_statements"];
+    let collectors =
+        ["shop_state", "shop_role_primary", "shop_role_standby", "shop_table", "shop_statements", "shop_age"];
     let text = shown(&folder, &cluster, &collectors).await;
     assert_shows(
         &text,
@@ -185,6 +199,15 @@ async fn queries_of_other_exporters_keep_their_names() {
             "shop_state_only_new 17",
             "shop_role_writes 1",
             "shop_table_pages{datname=\"postgres\",exported_server=\"shop_orders\"} 0",
+            "# HELP shop_age_seconds Age of an order",
+            "# TYPE shop_age_seconds histogram",
+            "shop_age_seconds_bucket{state=\"open\",le=\"0.5\"} 1",
+            "shop_age_seconds_bucket{state=\"open\",le=\"1\"} 2",
+            "shop_age_seconds_bucket{state=\"open\",le=\"2000000\"} 2",
+            "shop_age_seconds_bucket{state=\"open\",le=\"+Inf\"} 2",
+            "shop_age_seconds_sum{state=\"open\"} 1.5",
+            "shop_age_seconds_count{state=\"open\"} 2",
+            "shop_age_seconds_count{state=\"paid\"} 1",
         ],
     );
 
@@ -247,7 +270,6 @@ async fn what_cannot_be_imported_is_said_and_nothing_is_overwritten() {
     for part in [
         "# queries.yaml:37: duration is a text such as 1h30m",
         "#     - duration: {usage: \"DURATION\", description: \"A text\"}",
-        "# queries.yaml:38: spread is a histogram whose buckets the query counts",
         "since = 11",
     ] {
         assert!(star.contains(part), "{part}: {star}");
@@ -265,6 +287,19 @@ async fn what_cannot_be_imported_is_said_and_nothing_is_overwritten() {
 
     let printed = pgvitals(&["import", "postgres-exporter", &queries]).await;
     assert!(printed.stdout.starts_with("# file shop_orders.toml\n# Imported from queries.yaml:2.\n"), "{printed:?}");
+
+    let ids = fs::read_to_string(folder.path().join("checks.d/shop_ids.toml")).unwrap();
+    assert!(ids.contains("# queries.yaml:69: the query returns no column lost_bucket\n"), "{ids}");
+    let (folder, _) = imported(&["pg-exporter", "FIXTURES/pg_exporter.yml"]).await;
+    let age = fs::read_to_string(folder.path().join("checks.d/shop_age.toml")).unwrap();
+    for part in [
+        "# pg_exporter.yml:85: bucket: expected up to 30 rising numbers from 0 on; what is above them is counted in +Inf",
+        "#     - wide:  { usage: HISTOGRAM, bucket: [1, .inf], description: With the last bucket }\n#     - steep: {",
+        "# pg_exporter.yml:87: cannot stand beside shop_age_seconds",
+        "buckets = [0.5, 1, 2000000]\n",
+    ] {
+        assert!(age.contains(part), "{part}: {age}");
+    }
 
     let wrong = pgvitals(&["import", "pg-exporter", &queries]).await;
     assert_eq!((wrong.code, wrong.stdout.as_str()), (2, ""));
