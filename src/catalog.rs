@@ -4,6 +4,7 @@
 //! replaces the built-in one; any other file there is one more definition.
 
 mod column;
+mod consistent;
 mod definition;
 mod format;
 mod fragment;
@@ -25,7 +26,6 @@ pub use need::{Grantee, Lack, Need, Schema};
 
 use crate::check::{self, Check};
 use crate::collect::host;
-use crate::metric::Kind;
 use crate::source::{Source, SourceError};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
@@ -83,10 +83,7 @@ impl Catalog {
                 .map_err(|mistake| source.mistake(mistake.at.start, mistake.reason))?;
             definitions.push(Arc::new(definition));
         }
-        refuse_duplicates(&definitions, sources)?;
-        refuse_unknown_metrics(&definitions, sources)?;
-        refuse_rates(&definitions, sources)?;
-        refuse_texts_of_nothing(&definitions, sources)?;
+        consistent::check(&definitions, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
         Ok(Self { checks: check::group(rules), definitions, text_length: None })
     }
@@ -155,11 +152,6 @@ impl Catalog {
     }
 }
 
-/// A mistake that shows only beside other files; it is looked for in the text by what it names.
-fn mistake_at(source: &Source, sought: &str, reason: String) -> SourceError {
-    source.mistake(source.text.find(sought).unwrap_or_default(), reason)
-}
-
 fn built_in_sources() -> BTreeMap<String, Source> {
     BUILT_IN
         .files()
@@ -178,98 +170,6 @@ fn definition_name(file: &Path) -> Option<String> {
     (toml && !name.starts_with('.')).then(|| name.to_owned())
 }
 
-/// Two definitions may make one metric when no server is ever asked both: one as a primary, the other as a standby.
-fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
-    let mut known: BTreeMap<String, Vec<(&Definition, Kind)>> = BTreeMap::new();
-    for definition in definitions {
-        for metric in &definition.metrics {
-            let kind = metric.metric.kind;
-            // A histogram's own name too: its parts are of one family.
-            for name in metric.names().chain(metric.buckets.iter().map(|_| metric.metric.name.clone())) {
-                let others = known.entry(name.clone()).or_default();
-                let reason = others.iter().find_map(|(other, other_kind)| {
-                    let file = &other.name;
-                    match () {
-                        () if meet(other, definition) => {
-                            Some(format!("metric `{name}` is defined in {file}.toml already"))
-                        }
-                        () if *other_kind != kind => Some(format!("metric `{name}` has another type in {file}.toml")),
-                        () => None,
-                    }
-                });
-                if let (Some(reason), Some(source)) = (reason, sources.get(&definition.name)) {
-                    return Err(mistake_at(source, &format!("\"{}\"", metric.metric.name), reason));
-                }
-                others.push((definition, kind));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether some server may be asked both.
-fn meet(one: &Definition, other: &Definition) -> bool {
-    one.role == other.role || [one.role, other.role].contains(&Role::Any)
-}
-
-fn refuse_unknown_metrics(
-    definitions: &[Arc<Definition>],
-    sources: &BTreeMap<String, Source>,
-) -> Result<(), SourceError> {
-    for definition in definitions {
-        for rule in &definition.rules {
-            let unknown = rule.expression().metrics().into_iter().find(|name| providers(definitions, name).is_empty());
-            if let (Some(name), Some(source)) = (unknown, sources.get(&definition.name)) {
-                let is_histogram = |it: &MetricColumn| it.buckets.is_some() && it.metric.name == name;
-                let has_parts = definitions.iter().flat_map(|it| &it.metrics).any(is_histogram);
-                let provided =
-                    if has_parts { "is a histogram: expected its _bucket, _sum or _count" } else { "nothing provides" };
-                let reason = format!("rule `{}` uses the metric `{name}`, which {provided}", rule.name());
-                return Err(mistake_at(source, name, reason));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What is read once in some minutes has no rate over seconds: it would be 0 between two walks, and then far too high.
-/// What a histogram counts is there now and gone then: it has no rate at all.
-fn refuse_rates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
-    let reason_of = |metric: &str| {
-        let columns = definitions.iter().flat_map(|it| it.metrics.iter().map(move |column| (it, column)));
-        let (definition, column) = columns.into_iter().find(|(_, column)| column.makes(metric))?;
-        match definition.scope {
-            Scope::Database => Some("read in database scope only"),
-            Scope::Server => column.buckets.as_ref().map(|_| "of a histogram of what is there now"),
-        }
-    };
-    for definition in definitions {
-        for rule in &definition.rules {
-            let mut refused = rule.windows().into_iter().filter_map(|(metric, _)| Some((metric, reason_of(metric)?)));
-            if let (Some((metric, reason)), Some(source)) = (refused.next(), sources.get(&definition.name)) {
-                let reason = format!("rule `{}` uses a rate of `{metric}`, which is {reason}", rule.name());
-                return Err(mistake_at(source, &format!("({metric}"), reason));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn refuse_texts_of_nothing(
-    definitions: &[Arc<Definition>],
-    sources: &BTreeMap<String, Source>,
-) -> Result<(), SourceError> {
-    for definition in definitions {
-        let Some(Texts { of, key, .. }) = &definition.texts else { continue };
-        let shows = |metric: &MetricColumn| metric.labels.contains(key);
-        let is_there = definitions.iter().any(|other| other.name == *of && other.metrics.iter().any(shows));
-        if let (false, Some(source)) = (is_there, sources.get(&definition.name)) {
-            return Err(mistake_at(source, "[texts]", format!("no definition `{of}` shows a label `{key}`")));
-        }
-    }
-    Ok(())
-}
-
 fn providers<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Vec<Provider<'a>> {
     if let Some(collector) = host::COLLECTORS.iter().find(|collector| collector.gives(family)) {
         return vec![Provider::Host(collector.name)];
@@ -280,7 +180,7 @@ fn providers<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Vec<Provid
     let makes = |definition: &&Arc<Definition>| definition.metrics.iter().any(|metric| metric.makes(family));
     let mut making = definitions.iter().filter(makes);
     let Some(first) = making.next() else { return Vec::new() };
-    let other = making.find(|other| !meet(first, other));
+    let other = making.find(|other| !consistent::meet(first, other));
     [Some(first), other].into_iter().flatten().map(|definition| Provider::Definition(&definition.name)).collect()
 }
 
@@ -289,7 +189,7 @@ mod tests {
     use super::*;
     use crate::metric::Merge;
 
-    fn load(files: &[(&str, &str)]) -> Result<Catalog, String> {
+    pub(super) fn load(files: &[(&str, &str)]) -> Result<Catalog, String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
@@ -298,7 +198,7 @@ mod tests {
             .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), ""))
     }
 
-    const MINE: &str = r#"
+    pub(super) const MINE: &str = r#"
 help = "Mine"
 [[query]]
 since = 10
@@ -412,12 +312,6 @@ help = "One"
         assert_eq!(catalog.providers("pg_mine"), [Provider::Definition("archiver")]);
     }
 
-    #[test]
-    fn a_metric_that_two_files_define_is_refused() {
-        let error = load(&[("a.toml", MINE), ("b.toml", MINE)]).unwrap_err();
-        assert_eq!(error, "/b.toml:7: metric `pg_mine` is defined in a.toml already");
-    }
-
     const TEXTS: &str = r#"
 help = "Texts"
 labels = ["id", "words"]
@@ -453,58 +347,5 @@ help = "One"
             let error = load(&[("mine.toml", &mine), ("texts.toml", &TEXTS.replace(from, to))]).unwrap_err();
             assert_eq!(error, format!("/texts.toml:{line}: {reason}"));
         }
-    }
-
-    #[test]
-    fn a_metric_may_come_from_one_definition_on_primaries_and_from_another_on_standbys() {
-        let of = |role: &str| MINE.replace("help = \"Mine\"", &format!("help = \"Mine\"\nrole = \"{role}\""));
-        let catalog = load(&[("a.toml", &of("primary")), ("b.toml", &of("standby"))]).unwrap();
-        assert_eq!(catalog.providers("pg_mine"), [Provider::Definition("a"), Provider::Definition("b")]);
-        let error = load(&[("a.toml", &of("primary")), ("b.toml", &of("primary"))]).unwrap_err();
-        assert_eq!(error, "/b.toml:8: metric `pg_mine` is defined in a.toml already");
-        let counter = of("standby").replace("gauge", "counter");
-        let error = load(&[("a.toml", &of("primary")), ("b.toml", &counter)]).unwrap_err();
-        assert_eq!(error, "/b.toml:8: metric `pg_mine` has another type in a.toml");
-    }
-
-    #[test]
-    fn a_rule_over_a_metric_that_nothing_provides_is_refused() {
-        let rule = "help = \"x\"\n[[rule]]\nname = \"r\"\nvalue = \"pg_nothing\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n";
-        let error = load(&[("r.toml", rule)]).unwrap_err();
-        assert_eq!(error, "/r.toml:4: rule `r` uses the metric `pg_nothing`, which nothing provides");
-    }
-
-    #[test]
-    fn a_rule_is_about_a_part_of_a_histogram_and_no_rate_of_it() {
-        let histogram = MINE.replace("gauge\"", "histogram\"\nbuckets = [1, 5]");
-        let with_rule = |value: &str| {
-            let rule = format!(
-                "[[rule]]\nname = \"r\"\nvalue = \"{value}\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n"
-            );
-            load(&[("mine.toml", &format!("{histogram}{rule}"))])
-        };
-        let catalog = with_rule("pg_mine_sum / pg_mine_count").unwrap();
-        assert_eq!(catalog.providers("pg_mine_bucket"), [Provider::Definition("mine")]);
-        for (value, reason) in [
-            ("pg_mine", "uses the metric `pg_mine`, which is a histogram: expected its _bucket, _sum or _count"),
-            (
-                "rate(pg_mine_count[5min])",
-                "uses a rate of `pg_mine_count`, which is of a histogram of what is there now",
-            ),
-        ] {
-            assert!(with_rule(value).unwrap_err().ends_with(reason), "{value}");
-        }
-        let twin = MINE.replace("pg_mine", "pg_mine_count");
-        let error = load(&[("mine.toml", &histogram), ("twin.toml", &twin)]).unwrap_err();
-        assert_eq!(error, "/twin.toml:7: metric `pg_mine_count` is defined in mine.toml already");
-    }
-
-    #[test]
-    fn a_rate_of_what_is_read_in_each_database_is_refused() {
-        let walked =
-            MINE.replace("help = \"Mine\"", "help = \"Mine\"\nscope = \"database\"").replace("gauge", "counter");
-        let rule = "[[rule]]\nname = \"r\"\nvalue = \"rate(pg_mine[5min])\"\nwarning = \"1\"\nsummary = \"s\"\nreason = \"r\"\n";
-        let error = load(&[("mine.toml", &format!("{walked}{rule}"))]).unwrap_err();
-        assert_eq!(error, "/mine.toml:14: rule `r` uses a rate of `pg_mine`, which is read in database scope only");
     }
 }
