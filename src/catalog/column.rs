@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use toml::Spanned;
 
-use super::definition::{Mistake, identifier, label_names};
+use super::definition::Mistake;
+use super::definition::parts::{identifier, label_names};
 use super::format::{MergeSpec, MetricSpec, Scope, TypeSpec};
 use crate::metric::{Buckets, Kind, Merge, Metric, SUFFIXES};
 
