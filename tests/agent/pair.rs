@@ -101,6 +101,7 @@ impl Pair {
         storage::provoke(&primary, &standby, &mut kept).await;
         streams::provoke(&primary, &standby, &mut kept).await;
         sessions::provoke(&primary, &standby, &mut kept).await;
+        objects::provoke(&standby).await;
         statements::provoke(&primary, &standby).await;
         Self { primary, standby, _kept: kept }
     }

@@ -109,6 +109,7 @@ async fn who_may_ask_sees_how_far_an_origin_is_applied() {
         let cluster = subscriber(&binaries).await;
         let agent = pair::agent(&[&cluster]);
         let function = "EXECUTE ON FUNCTION pg_catalog.pg_show_replication_origin_status()";
+        cluster.sql("postgres", &format!("REVOKE {function} FROM {ROLE}")).await.unwrap();
         let grant = format!("GRANT {function} TO {ROLE}");
         let reading = agent.read(&Want::only(["replication_origins".to_owned()])).await;
         let reason = reading.reports_of("replication_origins").next().unwrap().outcome.reason().unwrap();

@@ -101,7 +101,7 @@ async fn what_is_gone_is_absent_in_the_next_reading() {
 
         primary.stop().await.unwrap();
         let stopped = read(&agent).await;
-        let own = ["pg_up", "pgvitals_"];
+        let own = ["pg_up", "pgvitals_", "pg_scrape_collector_"];
         let left: BTreeSet<_> = with(&stopped, "server", primary.name())
             .into_iter()
             .filter(|name| !own.iter().any(|own| name.starts_with(own)))

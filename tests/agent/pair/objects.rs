@@ -4,6 +4,8 @@ use pgvitals::demo::cluster::Cluster;
 
 use super::{ROLE, until_true};
 
+const CALLED: &str = "SELECT count(*) > 0 FROM pg_stat_user_functions WHERE funcname = 'called'";
+
 /// More lines for the primary's postgresql.conf.
 pub(super) fn conf() -> Vec<&'static str> {
     vec!["track_functions = all"]
@@ -43,5 +45,11 @@ pub(super) async fn prepare(primary: &Cluster) {
     }
     let vacuumed = "count(last_vacuum) > 0 AND count(last_autovacuum) > 0 AND count(last_autoanalyze) > 0";
     until_true(primary, &format!("SELECT {vacuumed} FROM pg_stat_user_tables")).await;
-    until_true(primary, "SELECT count(*) > 0 FROM pg_stat_user_functions").await;
+    until_true(primary, CALLED).await;
+}
+
+/// Once the standby streams: functions are counted on each server by itself.
+pub(super) async fn provoke(standby: &Cluster) {
+    standby.sql("postgres", "SELECT called()").await.unwrap();
+    until_true(standby, CALLED).await;
 }
