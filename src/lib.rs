@@ -14,7 +14,7 @@
 //! - [`sink`] shows a snapshot or a verdict as text
 //! - [`access`] who may read it over HTTP; [`web`] serves it; [`push`] sends it to Graphite on time
 //! - [`serve`] runs both as a service: reload, watchdog, end
-//! - [`reference`] says what there is to be read, as a page and as a schema
+//! - [`mod@reference`] says what there is to be read, as a page and as a schema
 //! - [`doctor`] says what keeps facts from us, and what mends it
 //! - [`import`] makes definitions of files that were written for other exporters
 //! - [`cli`] the command line
