@@ -199,6 +199,7 @@ async fn many_readings_of_a_primary_a_standby_and_a_backup_leave_one_connection_
         if backup.is_some() {
             until_true(&primary, "SELECT count(*) > 0 FROM pg_stat_replication WHERE state = 'backup'").await;
         }
+        let began = Instant::now();
         let agents: Vec<_> = ROLES.iter().map(|(role, _)| (role, agent_as(role, &[&primary, &standby]))).collect();
         for _ in 0..4 {
             for (role, agent) in &agents {
@@ -208,8 +209,13 @@ async fn many_readings_of_a_primary_a_standby_and_a_backup_leave_one_connection_
             tokio::time::sleep(Duration::from_millis(1_100)).await;
         }
         drop(backup);
+        // The walk is made again after a minute, which a busy machine may take for this.
+        let minutes = usize::try_from(began.elapsed().as_secs() / 60).unwrap();
         for server in [&primary, &standby] {
-            assert_eq!(noise(server), (Vec::new(), CONNECTIONS), "{} {}", server.name(), binaries.major);
+            let (lines, connections) = noise(server);
+            assert_eq!(lines, [""; 0], "{} {}", server.name(), binaries.major);
+            let most = CONNECTIONS + minutes * ROLES.len();
+            assert!((CONNECTIONS..=most).contains(&connections), "{} {}", server.name(), binaries.major);
         }
     })
     .await;
