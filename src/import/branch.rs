@@ -87,6 +87,14 @@ pub(super) struct Branch {
     pub(super) columns: Vec<Column>,
 }
 
+impl Branch {
+    /// One of all majors and roles that asks nothing yet.
+    pub(super) fn new(place: Place) -> Self {
+        let (majors, role, columns) = (Majors::ALL, Role::Any, Vec::new());
+        Self { place, majors, role, sql: String::new(), joined: String::new(), columns }
+    }
+}
+
 /// A column of an answer.
 #[derive(Clone, Debug)]
 pub(super) struct Column {

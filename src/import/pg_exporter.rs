@@ -38,14 +38,7 @@ pub(super) fn read(source: &Source, subjects: &mut Vec<Subject>) -> Result<(), S
 fn subject(expecting: &Expecting<'_>, entry: &Entry) -> Result<Subject, SourceError> {
     let place = |line| Place::new(expecting.0, line);
     let mut subject = Subject::new(&entry.key, place(entry.line));
-    let mut branch = Branch {
-        place: place(entry.line),
-        majors: Majors::ALL,
-        role: Role::Any,
-        sql: String::new(),
-        joined: String::new(),
-        columns: Vec::new(),
-    };
+    let mut branch = Branch::new(place(entry.line));
     // In every database, unless it says otherwise.
     subject.scope = Scope::Database;
     let (mut from, mut until, mut metrics, mut hindrance) = (0, 0, None, None);

@@ -3,11 +3,11 @@
 
 use super::Choices;
 use super::arrays;
-use super::branch::{Branch, Column, Majors, Note, Place, Subject, Usage};
+use super::branch::{Branch, Column, Note, Place, Subject, Usage};
 use super::statement::{identifier, is_epoch, literal};
 use super::versions::majors_in;
 use super::yaml::{self, Entry, Expecting};
-use crate::catalog::{Role, Scope};
+use crate::catalog::Scope;
 use crate::metric::Kind;
 use crate::source::{Source, SourceError};
 
@@ -24,14 +24,7 @@ pub(super) fn read(source: &Source, choices: Choices) -> Result<Vec<Subject>, So
 
 fn subject(expecting: &Expecting<'_>, entry: &Entry, choices: Choices) -> Result<Subject, SourceError> {
     let place = |line| Place::new(expecting.0, line);
-    let mut branch = Branch {
-        place: place(entry.line),
-        majors: Majors::ALL,
-        role: Role::Any,
-        sql: String::new(),
-        joined: String::new(),
-        columns: Vec::new(),
-    };
+    let mut branch = Branch::new(place(entry.line));
     let mut subject = Subject::new(&entry.key, place(entry.line));
     subject.timeout = Some(TIMEOUT);
     if choices.every_database {

@@ -9,7 +9,7 @@ use super::pivot::{self, Pivot};
 use super::statement::{is_plain, literal, may_return};
 use super::versions::seconds;
 use super::yaml::{self, Entry, Expecting, Node};
-use crate::catalog::{Role, Scope};
+use crate::catalog::Scope;
 use crate::metric::Kind;
 use crate::server::{matches, parse_dsn};
 use crate::source::{Source, SourceError};
@@ -249,14 +249,7 @@ fn query(
         subject.help = help;
     }
     let majors = majors.unwrap_or_else(|| Majors::where_true(|major| major >= from && major <= until));
-    let mut branch = Branch {
-        place: place(line),
-        majors,
-        role: Role::Any,
-        sql: String::new(),
-        joined: String::new(),
-        columns: Vec::new(),
-    };
+    let mut branch = Branch { majors, ..Branch::new(place(line)) };
     let metric = format!("sql_{}", name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>());
     if hindrance.is_none() {
         let reason = pivoted(&mut branch, &mut subject, &sql, expecting, labels, values, (metric, kind));

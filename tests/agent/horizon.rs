@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use pgvitals::agent::Reading;
 use pgvitals::demo::cluster::{Cluster, Settings, Standby};
 use pgvitals::metric::{Group, Sample};
-use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
 use crate::majors::{self, TWO};
-use crate::pair::{self, read_until, until_true};
+use crate::pair::{self, read_until};
 
 /// Kind, name and database of those who are in this family.
 fn holders(reading: &Reading, metric: &str) -> BTreeSet<[String; 3]> {
@@ -58,13 +57,7 @@ async fn who_keeps_dead_rows_is_named_and_who_keeps_none_is_not() {
             .sql("postgres", "BEGIN; INSERT INTO written VALUES (2); PREPARE TRANSACTION 'forgotten'")
             .await
             .unwrap();
-        let vacuuming = primary.client("postgres").await.unwrap();
-        vacuuming.batch_execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1").await.unwrap();
-        let mut vacuum = JoinSet::new();
-        vacuum.spawn(async move {
-            let _ = vacuuming.batch_execute("VACUUM wide").await;
-        });
-        until_true(&primary, "SELECT count(*) = 1 FROM pg_stat_progress_vacuum").await;
+        let _vacuum = pair::vacuum_slowly(&primary, "wide").await;
 
         let expected = named([
             ["prepared transaction", "postgres", "postgres"],

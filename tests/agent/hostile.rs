@@ -178,13 +178,7 @@ async fn hostile(binaries: &pgvitals::demo::cluster::Binaries) -> Hostile {
     let cut = "SELECT pg_sleep(3600) --".to_owned() + &"ü".repeat(60);
     let waiting = [cut.as_bytes(), b"SELECT pg_sleep(3600) -- \xff\"\\ | \xc3"];
     let waiting = waiting.map(|statement| Waiting(run_bytes(&cluster, statement).spawn().unwrap())).into();
-    let vacuuming = cluster.client("postgres").await.unwrap();
-    vacuuming.batch_execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1").await.unwrap();
-    let mut vacuum = JoinSet::new();
-    vacuum.spawn(async move {
-        let _ = vacuuming.batch_execute(&format!("VACUUM {table}")).await;
-    });
-    until_true(&cluster, "SELECT count(*) = 1 FROM pg_stat_progress_vacuum").await;
+    let vacuum = pair::vacuum_slowly(&cluster, &table).await;
     until_true(&cluster, "SELECT count(*) = 2 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep%' AND datname = 'raw'")
         .await;
     Hostile { cluster, _sessions: sessions, _vacuum: vacuum, _waiting: waiting }

@@ -121,6 +121,17 @@ fn settings(binaries: &Binaries) -> Settings {
     Settings { name: "primary".to_owned(), conf, initdb, tcp: true, ..Settings::default() }
 }
 
+/// A vacuum of this table that takes longer than any test, once it has begun; it ends with its cluster.
+pub(crate) async fn vacuum_slowly(cluster: &Cluster, table: &str) -> JoinSet<()> {
+    let vacuuming = cluster.client("postgres").await.unwrap();
+    vacuuming.batch_execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1").await.unwrap();
+    let statement = format!("VACUUM {table}");
+    let mut vacuum = JoinSet::new();
+    vacuum.spawn(async move { drop(vacuuming.batch_execute(&statement).await) });
+    until_true(cluster, "SELECT count(*) = 1 FROM pg_stat_progress_vacuum").await;
+    vacuum
+}
+
 /// Asks a cluster until the answer is yes.
 pub(crate) async fn until_true(cluster: &Cluster, sql: &str) {
     until_true_in(cluster, "postgres", sql).await;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pgvitals::agent::{Agent, Reading, Want};
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
-use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
 use crate::majors::{self, TWO};
@@ -47,13 +46,7 @@ async fn what_is_gone_is_absent_in_the_next_reading() {
         let mut standby = primary.standby(Standby::from("leaving")).await.unwrap();
         let idle = session(&primary, "dropped", "closing").await;
         idle.batch_execute("BEGIN; SELECT txid_current()").await.unwrap();
-        let vacuuming = primary.client("postgres").await.unwrap();
-        vacuuming.batch_execute("SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1").await.unwrap();
-        let mut vacuum = JoinSet::new();
-        vacuum.spawn(async move {
-            let _ = vacuuming.batch_execute("VACUUM wide").await;
-        });
-        until_true(&primary, "SELECT count(*) = 1 FROM pg_stat_progress_vacuum").await;
+        let _vacuum = pair::vacuum_slowly(&primary, "wide").await;
         until_true(&primary, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'").await;
 
         let agent = pair::agent(&[&primary]);
