@@ -152,7 +152,8 @@ impl Lane {
     }
 
     /// On the fast lane the probe comes first, or a server would count as down because we are busy, and a sample, which is
-    /// of this moment or none; then what was quick the last time, so that what takes long makes nobody late but itself. On the slow lane everybody takes turns.
+    /// of this moment or none; then what was quick the last time, so that what takes long makes nobody late but itself. On the
+    /// slow lane everybody takes turns.
     fn rank(&self, ask: Ask) -> Option<Duration> {
         match ask {
             Ask::Collect(at) if !self.slow => {

@@ -14,9 +14,9 @@ use crate::source::{Source, SourceError};
 /// The first mistake found.
 pub(super) fn check(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
     refuse_duplicates(definitions, sources)?;
-    refuse_unknown_metrics(definitions, sources)?;
-    refuse_rates(definitions, sources)?;
-    refuse_texts_of_nothing(definitions, sources)
+    refuse(definitions, sources, |it| unknown_metric(definitions, it))?;
+    refuse(definitions, sources, |it| rate_of_nothing(definitions, it))?;
+    refuse(definitions, sources, |it| texts_of_nothing(definitions, it))
 }
 
 /// Whether some server may be asked both.
@@ -35,13 +35,10 @@ fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String,
                 let others = known.entry(name.clone()).or_default();
                 let reason = others.iter().find_map(|(other, other_kind)| {
                     let file = &other.name;
-                    match () {
-                        () if meet(other, definition) => {
-                            Some(format!("metric `{name}` is defined in {file}.toml already"))
-                        }
-                        () if *other_kind != kind => Some(format!("metric `{name}` has another type in {file}.toml")),
-                        () => None,
+                    if meet(other, definition) {
+                        return Some(format!("metric `{name}` is defined in {file}.toml already"));
                     }
+                    (*other_kind != kind).then(|| format!("metric `{name}` has another type in {file}.toml"))
                 });
                 if let (Some(reason), Some(source)) = (reason, sources.get(&definition.name)) {
                     return Err(mistake_at(source, &format!("\"{}\"", metric.metric.name), reason));
@@ -53,29 +50,36 @@ fn refuse_duplicates(definitions: &[Arc<Definition>], sources: &BTreeMap<String,
     Ok(())
 }
 
-fn refuse_unknown_metrics(
+/// Refuses the first definition that has such a mistake: what it is looked for by in the text, and the reason.
+fn refuse(
     definitions: &[Arc<Definition>],
     sources: &BTreeMap<String, Source>,
+    mistake_of: impl Fn(&Definition) -> Option<(String, String)>,
 ) -> Result<(), SourceError> {
     for definition in definitions {
-        for rule in &definition.rules {
-            let unknown = rule.expression().metrics().into_iter().find(|name| providers(definitions, name).is_empty());
-            if let (Some(name), Some(source)) = (unknown, sources.get(&definition.name)) {
-                let is_histogram = |it: &MetricColumn| it.buckets.is_some() && it.metric.name == name;
-                let has_parts = definitions.iter().flat_map(|it| &it.metrics).any(is_histogram);
-                let provided =
-                    if has_parts { "is a histogram: expected its _bucket, _sum or _count" } else { "nothing provides" };
-                let reason = format!("rule `{}` uses the metric `{name}`, which {provided}", rule.name());
-                return Err(mistake_at(source, name, reason));
-            }
+        if let (Some((sought, reason)), Some(source)) = (mistake_of(definition), sources.get(&definition.name)) {
+            return Err(mistake_at(source, &sought, reason));
         }
     }
     Ok(())
 }
 
-/// What is read once in some minutes has no rate over seconds: it would be 0 between two walks, and then far too high.
-/// What a histogram counts is there now and gone then: it has no rate at all.
-fn refuse_rates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
+/// A rule over a metric that nothing provides.
+fn unknown_metric(definitions: &[Arc<Definition>], definition: &Definition) -> Option<(String, String)> {
+    definition.rules.iter().find_map(|rule| {
+        let name = rule.expression().metrics().into_iter().find(|name| providers(definitions, name).is_empty())?;
+        let is_histogram = |it: &MetricColumn| it.buckets.is_some() && it.metric.name == name;
+        let has_parts = definitions.iter().flat_map(|it| &it.metrics).any(is_histogram);
+        let provided =
+            if has_parts { "is a histogram: expected its _bucket, _sum or _count" } else { "nothing provides" };
+        let reason = format!("rule `{}` uses the metric `{name}`, which {provided}", rule.name());
+        Some((name.to_owned(), reason))
+    })
+}
+
+/// A rate that nothing has. What is read once in some minutes has none over seconds: it would be 0 between two walks, and then
+/// far too high. What a histogram counts is there now and gone then: it has no rate at all.
+fn rate_of_nothing(definitions: &[Arc<Definition>], definition: &Definition) -> Option<(String, String)> {
     let reason_of = |metric: &str| {
         let columns = definitions.iter().flat_map(|it| it.metrics.iter().map(move |column| (it, column)));
         let (definition, column) = columns.into_iter().find(|(_, column)| column.makes(metric))?;
@@ -84,31 +88,19 @@ fn refuse_rates(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Sour
             Scope::Server => column.buckets.as_ref().map(|_| "of a histogram of what is there now"),
         }
     };
-    for definition in definitions {
-        for rule in &definition.rules {
-            let mut refused = rule.windows().into_iter().filter_map(|(metric, _)| Some((metric, reason_of(metric)?)));
-            if let (Some((metric, reason)), Some(source)) = (refused.next(), sources.get(&definition.name)) {
-                let reason = format!("rule `{}` uses a rate of `{metric}`, which is {reason}", rule.name());
-                return Err(mistake_at(source, &format!("({metric}"), reason));
-            }
-        }
-    }
-    Ok(())
+    definition.rules.iter().find_map(|rule| {
+        let (metric, reason) = rule.windows().into_iter().find_map(|(metric, _)| Some((metric, reason_of(metric)?)))?;
+        let reason = format!("rule `{}` uses a rate of `{metric}`, which is {reason}", rule.name());
+        Some((format!("({metric}"), reason))
+    })
 }
 
-fn refuse_texts_of_nothing(
-    definitions: &[Arc<Definition>],
-    sources: &BTreeMap<String, Source>,
-) -> Result<(), SourceError> {
-    for definition in definitions {
-        let Some(Texts { of, key, .. }) = &definition.texts else { continue };
-        let shows = |metric: &MetricColumn| metric.labels.contains(key);
-        let is_there = definitions.iter().any(|other| other.name == *of && other.metrics.iter().any(shows));
-        if let (false, Some(source)) = (is_there, sources.get(&definition.name)) {
-            return Err(mistake_at(source, "[texts]", format!("no definition `{of}` shows a label `{key}`")));
-        }
-    }
-    Ok(())
+/// Texts of what no definition shows.
+fn texts_of_nothing(definitions: &[Arc<Definition>], definition: &Definition) -> Option<(String, String)> {
+    let Texts { of, key, .. } = definition.texts.as_ref()?;
+    let shows = |metric: &MetricColumn| metric.labels.contains(key);
+    let is_there = definitions.iter().any(|other| other.name == *of && other.metrics.iter().any(shows));
+    (!is_there).then(|| ("[texts]".to_owned(), format!("no definition `{of}` shows a label `{key}`")))
 }
 
 /// A mistake that shows only beside other files; it is looked for in the text by what it names.

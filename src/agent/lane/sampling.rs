@@ -18,13 +18,10 @@ impl Lane {
         let is_open = self.session.as_ref().is_some_and(|session| !session.is_closed());
         let facts = match condition {
             _ if Instant::now() > until => Err(Missed::Busy),
+            Condition::Up(_) if is_open && is_resting(slot, epoch) => Err(Missed::Resting),
             // The next reader opens one, if the server lets us in.
             Condition::Up(facts) if is_open => Ok(facts),
             _ => Err(Missed::Down),
-        };
-        let facts = match facts {
-            Ok(_) if is_resting(slot, epoch) => Err(Missed::Resting),
-            facts => facts,
         };
         let facts = match facts {
             Ok(facts) => facts,
