@@ -1,7 +1,8 @@
 //! The catalog: every definition, from the copies in the binary and from a folder that may replace them.
 //!
 //! Built-in definitions are embedded copies of the files users write. A file of the same name in the `checks.d` folder
-//! replaces the built-in one; any other file there is one more definition.
+//! replaces the built-in one; any other file there is one more definition. The folder `listings` in either holds row sets
+//! without metrics, which nobody reads but who asks for one by name.
 
 mod column;
 mod consistent;
@@ -29,11 +30,14 @@ use crate::collect::host;
 use crate::source::{Source, SourceError};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
+/// The folder of row sets, in the binary and in a user's folder.
+const LISTINGS: &str = "listings";
 
 /// Every definition and the checks that their rules make.
 #[derive(Debug)]
 pub struct Catalog {
     definitions: Vec<Arc<Definition>>,
+    listings: Vec<Arc<Definition>>,
     checks: Vec<Check>,
     /// How many characters of each text are shown; none: no definition of texts is asked.
     text_length: Option<usize>,
@@ -57,7 +61,7 @@ impl Catalog {
     ///
     /// A built-in definition is wrong, which the tests exclude.
     pub fn built_in() -> Result<Self, SourceError> {
-        Self::from_sources(&built_in_sources())
+        Self::from_sources(&built_in_sources(BUILT_IN.path()), &built_in_sources(Path::new(LISTINGS)))
     }
 
     /// The built-in definitions with those of a folder in their place or beside them.
@@ -66,26 +70,25 @@ impl Catalog {
     ///
     /// The folder cannot be read, or a definition is wrong: the first mistake found.
     pub fn load(folder: &Path) -> Result<Self, SourceError> {
-        let mut sources = built_in_sources();
-        let unreadable = |source| SourceError::Read { path: folder.to_owned(), source };
-        for entry in fs::read_dir(folder).map_err(unreadable)? {
-            let file = entry.map_err(unreadable)?.path();
-            let Some(name) = definition_name(&file) else { continue };
-            sources.insert(name, Source::read(&file)?);
+        let mut sources = built_in_sources(BUILT_IN.path());
+        add_sources(&mut sources, folder)?;
+        let mut listings = built_in_sources(Path::new(LISTINGS));
+        let folder = folder.join(LISTINGS);
+        if folder.is_dir() {
+            add_sources(&mut listings, &folder)?;
         }
-        Self::from_sources(&sources)
+        Self::from_sources(&sources, &listings)
     }
 
-    fn from_sources(sources: &BTreeMap<String, Source>) -> Result<Self, SourceError> {
-        let mut definitions = Vec::with_capacity(sources.len());
-        for (name, source) in sources {
-            let definition = Definition::parse(name, &source.text)
-                .map_err(|mistake| source.mistake(mistake.at.start, mistake.reason))?;
-            definitions.push(Arc::new(definition));
-        }
+    fn from_sources(
+        sources: &BTreeMap<String, Source>,
+        listings: &BTreeMap<String, Source>,
+    ) -> Result<Self, SourceError> {
+        let definitions = parse_all(sources, Definition::parse)?;
         consistent::check(&definitions, sources)?;
+        let listings = parse_all(listings, Definition::parse_listing)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
-        Ok(Self { checks: check::group(rules), definitions, text_length: None })
+        Ok(Self { checks: check::group(rules), definitions, listings, text_length: None })
     }
 
     /// The same, in which the definitions of texts are asked and show so many characters of each; none: they are not asked.
@@ -121,6 +124,17 @@ impl Catalog {
         self.definitions.iter().find(|definition| definition.name == name)
     }
 
+    /// The row sets that are asked for by name, by name.
+    pub fn listings(&self) -> &[Arc<Definition>] {
+        &self.listings
+    }
+
+    /// The row set of this name: a listing, else what a definition asks.
+    pub fn listing(&self, name: &str) -> Option<&Arc<Definition>> {
+        let listing = self.listings.iter().find(|listing| listing.name == name);
+        listing.or_else(|| self.definition(name).filter(|definition| !definition.queries.is_empty()))
+    }
+
     /// Whether another catalog asks by the same definitions.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         fn texts(catalog: &Catalog) -> impl Iterator<Item = (&str, &str)> {
@@ -152,15 +166,39 @@ impl Catalog {
     }
 }
 
-fn built_in_sources() -> BTreeMap<String, Source> {
-    BUILT_IN
-        .files()
+/// The definitions of a folder of the binary.
+fn built_in_sources(folder: &Path) -> BTreeMap<String, Source> {
+    let folder = if folder == BUILT_IN.path() { Some(&BUILT_IN) } else { BUILT_IN.get_dir(folder) };
+    let files = folder.into_iter().flat_map(Dir::files);
+    files
         .filter_map(|file| {
             let name = definition_name(file.path())?;
             let text = file.contents_utf8()?.to_owned();
             Some((name, Source { file: Path::new("checks").join(file.path()), text }))
         })
         .collect()
+}
+
+/// Puts the definitions of a folder in the place of those of the same names, or beside them.
+fn add_sources(sources: &mut BTreeMap<String, Source>, folder: &Path) -> Result<(), SourceError> {
+    let unreadable = |source| SourceError::Read { path: folder.to_owned(), source };
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        let Some(name) = definition_name(&file) else { continue };
+        sources.insert(name, Source::read(&file)?);
+    }
+    Ok(())
+}
+
+fn parse_all(
+    sources: &BTreeMap<String, Source>,
+    parse: fn(&str, &str) -> Result<Definition, Mistake>,
+) -> Result<Vec<Arc<Definition>>, SourceError> {
+    let parsed = sources.iter().map(|(name, source)| {
+        let mistake = |mistake: Mistake| source.mistake(mistake.at.start, mistake.reason);
+        parse(name, &source.text).map(Arc::new).map_err(mistake)
+    });
+    parsed.collect()
 }
 
 /// The name that a file gives its definition; none for files of other kinds, which a folder may hold beside them.
@@ -219,7 +257,7 @@ help = "One"
     #[test]
     fn every_built_in_query_names_the_schema_of_what_it_reads() {
         let catalog = Catalog::built_in().unwrap();
-        for definition in catalog.definitions() {
+        for definition in catalog.definitions().iter().chain(catalog.listings()) {
             for query in &definition.queries {
                 let sql: Vec<&str> = query.sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
                 let sql = sql.join(" ");
@@ -284,7 +322,8 @@ help = "One"
     fn every_built_in_query_names_the_schema_of_functions_and_types() {
         let sql = "SELECT count(*), a.b (1), pg_catalog.now() -- x(1)\n, 'y(1)', 1::text, EXTRACT(EPOCH FROM z) FROM f() AS g(h)";
         assert_eq!(found_by_path(sql), ["count", "a.b", "f", "text"]);
-        for definition in Catalog::built_in().unwrap().definitions() {
+        let catalog = Catalog::built_in().unwrap();
+        for definition in catalog.definitions().iter().chain(catalog.listings()) {
             for query in &definition.queries {
                 let found = found_by_path(&query.sql);
                 assert!(found.is_empty(), "{} since {}: {found:?}", definition.name, query.since);
@@ -310,6 +349,28 @@ help = "One"
         assert_eq!(catalog.definition("archiver").unwrap().help, "Mine");
         assert!(catalog.definition("mine").is_some());
         assert_eq!(catalog.providers("pg_mine"), [Provider::Definition("archiver")]);
+    }
+
+    #[test]
+    fn a_listing_gives_rows_and_no_metric() {
+        let listing = "help = \"Mine\"\n[[query]]\nsince = 10\nsql = \"SELECT 1 AS one\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("listings")).unwrap();
+        let file = folder.path().join("listings/mine.toml");
+        fs::write(&file, listing).unwrap();
+        let catalog = Catalog::load(folder.path()).unwrap();
+        assert_eq!(catalog.listing("mine").unwrap().help, "Mine");
+        assert!(catalog.definition("mine").is_none() && !catalog.collectors().any(|name| name == "mine"));
+        assert!(catalog.listing("archiver").is_some(), "what a definition asks is a row set too");
+        for (text, line, reason) in [
+            (MINE, 6, "a listing has no metrics"),
+            ("help = \"Mine\"", 1, "expected at least one [[query]]"),
+            ("help = \"Mine\"\nlabels = [\"a\"]", 2, "a listing has no labels"),
+        ] {
+            fs::write(&file, text).unwrap();
+            let error = Catalog::load(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("mine.toml:{line}: ")) && error.contains(reason), "{error}");
+        }
     }
 
     const TEXTS: &str = r#"

@@ -16,6 +16,7 @@
 //! - [`serve`] runs both as a service: reload, watchdog, end
 //! - [`mod@reference`] says what there is to be read, as a page and as a schema
 //! - [`doctor`] says what keeps facts from us, and what mends it
+//! - [`plugin`] what the command lines of `check_postgres` and `check_pgactivity` share
 //! - [`import`] makes definitions of files that were written for other exporters
 //! - [`cli`] the command line
 //!
@@ -38,6 +39,7 @@ pub mod judge;
 pub mod metric;
 pub mod panics;
 pub mod plan;
+pub mod plugin;
 pub mod push;
 pub mod reference;
 pub mod serve;

@@ -123,6 +123,38 @@ impl Definition {
     ///
     /// The first mistake found: where it is in `text`, and what was expected there.
     pub fn parse(name: &str, text: &str) -> Result<Self, Mistake> {
+        let (definition, spec) = Self::read(name, text)?;
+        definition.check(&spec)?;
+        Ok(definition)
+    }
+
+    /// Parses and checks a file without metrics: a row set that is asked for by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Definition::parse`].
+    pub fn parse_listing(name: &str, text: &str) -> Result<Self, Mistake> {
+        let (definition, spec) = Self::read(name, text)?;
+        let refuse = |at: Range<usize>, reason: &str| Err(Mistake { at, reason: reason.to_owned() });
+        match &spec {
+            FileSpec { query, .. } if query.is_empty() => refuse(0..0, "expected at least one [[query]]"),
+            FileSpec { metric, .. } if let [first, ..] = metric.as_slice() => {
+                refuse(first.span(), "a listing has no metrics: expected the file in the folder above")
+            }
+            FileSpec { rule, .. } if let [first, ..] = rule.as_slice() => {
+                refuse(first.span(), "a listing has no rules")
+            }
+            FileSpec { labels, .. } if let [first, ..] = labels.as_slice() => {
+                refuse(first.span(), "a listing has no labels: its rows are given as they are")
+            }
+            FileSpec { max_series: Some(bound), .. } => refuse(bound.span(), "a listing has no series"),
+            FileSpec { sampled: Some(sampled), .. } => refuse(sampled.span(), "a listing is not sampled"),
+            FileSpec { texts: Some(texts), .. } => refuse(texts.span(), "a listing has no [texts]"),
+            _ => Ok(definition),
+        }
+    }
+
+    fn read(name: &str, text: &str) -> Result<(Self, FileSpec), Mistake> {
         let spec: FileSpec = toml::from_str(text).map_err(|error| Mistake {
             at: error.span().unwrap_or_default(),
             reason: error.message().trim_end().replace('\n', ", "),
@@ -157,9 +189,8 @@ impl Definition {
             rules: parts::rules(&spec)?,
             text: text.to_owned(),
         };
-        definition.check(&spec)?;
         definition.open_path();
-        Ok(definition)
+        Ok((definition, spec))
     }
 
     /// Puts the schemas before each query. They last as long as the message that both are sent in: what runs next in the

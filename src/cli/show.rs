@@ -20,6 +20,10 @@ pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
         let scope = if definition.scope == Scope::Database { " (in each database)" } else { "" };
         text += &format!("  {:<22} {}{role}{scope}\n", definition.name, definition.help);
     }
+    text += "\nListings, for checks that need rows\n";
+    for listing in catalog.listings() {
+        text += &format!("  {:<22} {}\n", listing.name, listing.help);
+    }
     text += "\nCollectors of the host\n";
     for collector in COLLECTORS {
         text += &format!("  {:<22} {}\n", collector.name, collector.help);
@@ -34,14 +38,14 @@ pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
 
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let catalog = sources::load_catalog(args.catalog.config.as_deref())?;
-    if let Some(definition) = catalog.definition(&args.name) {
+    if let Some(definition) = catalog.definition(&args.name).or_else(|| catalog.listing(&args.name)) {
         let text = if args.sql { statement(definition, args.pg.as_deref())? } else { definition.text.clone() };
         print(text.trim_end());
         print("\n");
         return Ok(());
     }
     if args.sql {
-        bail!("{:?} has no statement; these have: {}", args.name, names_with_sql(&catalog));
+        bail!("{:?} has no statement; these have: {}", args.name, names_with_sql(&catalog).join(", "));
     }
     if let Some(check) = catalog.check(&args.name) {
         for rule in check.rules() {
@@ -85,8 +89,8 @@ fn statement(definition: &Definition, version: Option<&str>) -> anyhow::Result<S
     Ok(query.sql.clone())
 }
 
-fn names_with_sql(catalog: &Catalog) -> String {
-    catalog.asking().map(|definition| definition.name.as_str()).collect::<Vec<_>>().join(", ")
+fn names_with_sql(catalog: &Catalog) -> Vec<&str> {
+    catalog.asking().chain(catalog.listings()).map(|definition| definition.name.as_str()).collect()
 }
 
 fn thresholds(check: &Check) -> String {

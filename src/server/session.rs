@@ -219,6 +219,26 @@ impl Session {
         outcome
     }
 
+    /// Takes back all that was set, so that what is asked from now on is answered as psql would be: with the search path, the
+    /// rights and the limits that the role has of its own. Only the limits of [`Session::query`] stay, and behind a pooler
+    /// not even that of the server.
+    ///
+    /// # Errors
+    ///
+    /// The connection is gone.
+    pub async fn give_to_user(&mut self) -> Result<(), QueryFailure> {
+        if self.settings.how == Setting::Session {
+            let started = Instant::now();
+            let failure = |error| QueryFailure::of_driver(&error, CANCEL_LIMIT, started.elapsed());
+            self.client.batch_execute("RESET ALL").await.map_err(failure)?;
+            // The next query says its own.
+            self.settings.statement_timeout = Duration::ZERO;
+        } else {
+            self.settings.how = Setting::Nothing;
+        }
+        Ok(())
+    }
+
     /// `server_version_num`, such as 150006; 0 on a console.
     pub fn version(&self) -> u32 {
         self.settings.version

@@ -1,0 +1,17 @@
+//! What the two Nagios plugins that pgvitals stands in for have in common.
+//!
+//! `check_postgres` and `check_pgactivity` are command lines: they
+//! translate options into questions, hold the answers against thresholds, and say it in the words of the originals. The
+//! questions are the catalog's.
+//!
+//! - `target` where a command line points to
+//! - `asked` a session there that answers by the names of listings
+//! - `pattern` regular expressions as Perl has them
+
+mod asked;
+mod pattern;
+mod target;
+
+pub use asked::{AskError, Asked};
+pub use pattern::{Pattern, PatternError};
+pub use target::Target;

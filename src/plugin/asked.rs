@@ -1,0 +1,154 @@
+//! A session that answers by the names of listings, within one limit for everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::catalog::{Catalog, Definition, Version};
+use crate::server::{ConnectFailure, ConnectOptions, FailureClass, QueryFailure, RowSet, Session, TlsCache};
+
+/// What the server gets less than we have: it should end a query before we give it up.
+const MARGIN: Duration = Duration::from_millis(200);
+/// The schema and version of an extension.
+const EXTENSION: &str = "SELECT e.extname, e.extversion, pg_catalog.quote_ident(n.nspname) \
+     FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace";
+
+/// A session to one database.
+#[derive(Debug)]
+pub struct Asked {
+    session: Session,
+    catalog: Arc<Catalog>,
+    until: Instant,
+    limit: Duration,
+    is_its_users: bool,
+}
+
+/// Why there are no rows.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AskError {
+    /// The server cannot be reached, or does not let us in.
+    #[error(transparent)]
+    Connect(#[from] ConnectFailure),
+    /// The server refused or ended the query.
+    #[error(transparent)]
+    Query(#[from] QueryFailure),
+    /// The time is over.
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+    /// The server is too old for it, or an extension is missing; or nothing is called so.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Asked {
+    /// Opens a session; this and all that is asked in it share the limit.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached in time, or does not let us in.
+    pub async fn open(options: &ConnectOptions, catalog: &Arc<Catalog>, limit: Duration) -> Result<Self, AskError> {
+        let until = Instant::now() + limit;
+        let session =
+            Session::open(options, limit, &TlsCache::default()).await.map_err(|failure| late(failure, limit))?;
+        Ok(Self { session, catalog: Arc::clone(catalog), until, limit, is_its_users: false })
+    }
+
+    /// Opens a session on `PgBouncer`'s own console, where only [`Asked::sql`] can be used.
+    ///
+    /// # Errors
+    ///
+    /// The pooler cannot be reached in time, or does not let us in.
+    pub async fn open_console(
+        options: &ConnectOptions,
+        catalog: &Arc<Catalog>,
+        limit: Duration,
+    ) -> Result<Self, AskError> {
+        let until = Instant::now() + limit;
+        let session = Session::open_console(options, limit, &TlsCache::default()).await;
+        let session = session.map_err(|failure| late(failure, limit))?;
+        Ok(Self { session, catalog: Arc::clone(catalog), until, limit, is_its_users: true })
+    }
+
+    /// `server_version_num`, such as 150006; 0 on a console.
+    pub fn version(&self) -> u32 {
+        self.session.version()
+    }
+
+    /// Whether the server was in recovery when the session was opened.
+    pub fn is_standby(&self) -> bool {
+        self.session.was_in_recovery()
+    }
+
+    /// The rows of a listing, or of what a definition asks.
+    ///
+    /// # Errors
+    ///
+    /// The server is too old for it, refuses, or takes too long.
+    pub async fn rows(&mut self, name: &str) -> Result<RowSet, AskError> {
+        let unavailable = |reason: String| AskError::Unavailable(reason);
+        if self.is_its_users {
+            return Err(unavailable(format!("{name} is not asked in a session that is its user's own")));
+        }
+        let Some(listing) = self.catalog.listing(name).map(Arc::clone) else {
+            return Err(unavailable(format!("no listing is called {name}")));
+        };
+        let sql = self.statement(&listing).await?;
+        self.ask(&sql).await
+    }
+
+    /// The answer to a user's own statement, run as psql would run it: with the search path, the limits and the rights
+    /// that the role has, but no longer than the time that is left. After it no listing is asked in this session.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses or takes too long.
+    pub async fn sql(&mut self, sql: &str) -> Result<RowSet, AskError> {
+        if !self.is_its_users {
+            self.session.give_to_user().await?;
+            self.is_its_users = true;
+        }
+        self.ask(sql).await
+    }
+
+    async fn statement(&mut self, listing: &Definition) -> Result<String, AskError> {
+        let server = Version::of_server(self.version());
+        let Some(extension) = &listing.extension else { return statement_for(listing, server, "PostgreSQL") };
+        let rows = self.ask(EXTENSION).await?;
+        let found = (0..rows.len()).find(|row| rows.value(*row, 0) == Some(extension));
+        let missing = || AskError::Unavailable(format!("extension {extension} is not installed in this database"));
+        let row = found.ok_or_else(missing)?;
+        let version = rows.value(row, 1).and_then(|version| version.parse().ok());
+        let version = version.unwrap_or(Version { major: 0, minor: 0 });
+        let sql = statement_for(listing, version, extension)?;
+        Ok(sql.replace("{schema}", rows.value(row, 2).unwrap_or_default()))
+    }
+
+    async fn ask(&mut self, sql: &str) -> Result<RowSet, AskError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(AskError::Late(self.limit));
+        }
+        let of_server = left.saturating_sub(MARGIN.min(left / 4));
+        self.session.query(sql, of_server, left).await.map_err(|failure| match failure {
+            QueryFailure::Deadline(_) | QueryFailure::StatementTimeout(_) => AskError::Late(self.limit),
+            other => AskError::Query(other),
+        })
+    }
+}
+
+fn statement_for(listing: &Definition, version: Version, of: &str) -> Result<String, AskError> {
+    let query = listing.query_for(version);
+    let too_old = || {
+        let first = listing.queries.first().map(|query| query.since.to_string()).unwrap_or_default();
+        AskError::Unavailable(format!("needs {of} {first}, this is {version}"))
+    };
+    Ok(query.ok_or_else(too_old)?.sql.clone())
+}
+
+fn late(failure: ConnectFailure, limit: Duration) -> AskError {
+    match failure.class {
+        FailureClass::Timeout => AskError::Late(limit),
+        _ => AskError::Connect(failure),
+    }
+}
