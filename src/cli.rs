@@ -204,6 +204,10 @@ enum Objects {
     Nagios,
     /// One command per check for NRPE
     Nrpe,
+    /// A command, a template and one service per check for Icinga 2
+    Icinga2,
+    /// A local check of Checkmk's agent
+    CheckmkLocal,
     /// The reference of all metrics, as Markdown
     Metrics,
     /// One line per metric: name, type, labels, unit, the majors that know it

@@ -9,6 +9,8 @@ pub(super) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     print(&match args.objects {
         Objects::Nagios => objects::nagios(catalog.checks()),
         Objects::Nrpe => objects::nrpe(catalog.checks()),
+        Objects::Icinga2 => objects::icinga2(catalog.checks()),
+        Objects::CheckmkLocal => objects::checkmk_local(catalog.checks()),
         Objects::Metrics => reference::metrics(&catalog),
         Objects::Schema => reference::schema::schema(&catalog),
     });

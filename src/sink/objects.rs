@@ -1,9 +1,15 @@
-//! Checks as the configuration of those who run them: Nagios objects and NRPE commands.
+//! Checks as the configuration of those who run them: Nagios objects and NRPE commands, Icinga 2's and Checkmk's.
 //!
 //! Nagios Core 4, "Object Definitions": `;` begins a comment and `$` a macro wherever they stand. Icinga 1 and Naemon read
 //! the same. NRPE 4, nrpe.cfg: `command[NAME]=LINE`.
 
+mod checkmk;
+mod icinga2;
+
 use std::fmt::Write;
+
+pub use checkmk::checkmk_local;
+pub use icinga2::icinga2;
 
 use crate::check::{Check, Rule};
 

@@ -88,6 +88,8 @@ mod link;
 mod listings;
 /// One test on every major, a few at a time.
 mod majors;
+/// What is generated for Nagios, Icinga 2 and Checkmk, in their hands.
+mod monitoring_servers;
 /// The Nagios objects and NRPE commands in `nagios/`.
 mod nagios_objects;
 /// What metrics are called.

@@ -12,7 +12,9 @@ use crate::golden::compare_file;
 #[tokio::test]
 async fn the_golden_files_of_nagios_are_what_generate_writes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("nagios");
-    for (objects, file) in [("nagios", "pgvitals.cfg"), ("nrpe", "nrpe.cfg")] {
+    let files =
+        [("nagios", "pgvitals.cfg"), ("nrpe", "nrpe.cfg"), ("icinga2", "icinga2.conf"), ("checkmk-local", "checkmk")];
+    for (objects, file) in files {
         let ended = pgvitals(&["generate", objects]).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
         compare_file(&folder.join(file), &ended.stdout);

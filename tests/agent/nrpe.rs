@@ -15,7 +15,7 @@ use crate::pair::{ROLE, prepare};
 use crate::program::{BINARY, free_port};
 
 /// An NRPE server in the foreground; killed when dropped.
-struct Nrpe {
+pub(crate) struct Nrpe {
     port: u16,
     log: PathBuf,
     _server: Child,
@@ -23,7 +23,7 @@ struct Nrpe {
 
 impl Nrpe {
     /// Starts it with these commands; it answers when this returns.
-    async fn start(folder: &Path, commands: &str) -> Self {
+    pub(crate) async fn start(folder: &Path, commands: &str) -> Self {
         let port = free_port();
         let log = folder.join("nrpe.log");
         let run_folder = folder.display();
@@ -50,6 +50,11 @@ impl Nrpe {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What the monitoring server is told of a command.
     async fn check(&self, command: &str) -> Ended {
         self.ask(&["-t", "30", "-c", command]).await
@@ -66,19 +71,18 @@ impl Nrpe {
     }
 }
 
-/// The commands of the snippet with a program that nobody may run, each about this server.
-async fn commands(program: &Path, port: u16) -> String {
+/// The commands of the snippet with a program that nobody may run, each with these arguments more.
+pub(crate) async fn commands_of(program: &Path, arguments: &str) -> String {
     let snippet = pgvitals(&["generate", "nrpe"]).await.stdout;
+    let program = program.display().to_string();
+    let lines = snippet.lines().filter(|line| line.starts_with("command["));
+    lines.map(|line| [line, " ", arguments, "\n"].concat().replace("/usr/local/bin/pgvitals", &program)).collect()
+}
+
+/// The same about this server, and some of our own.
+async fn commands(program: &Path, port: u16) -> String {
     let there = |port: u16| format!("-H 127.0.0.1 -p {port} -U {ROLE} -d postgres");
-    let mut text = String::new();
-    for line in snippet.lines().filter(|line| line.starts_with("command[")) {
-        let _ = writeln!(
-            text,
-            "{} {}",
-            line.replace("/usr/local/bin/pgvitals", &program.display().to_string()),
-            there(port)
-        );
-    }
+    let mut text = commands_of(program, &there(port)).await;
     let program = program.display();
     for (name, arguments) in [
         ("warning", format!("connections -w 0% {}", there(port))),
