@@ -46,3 +46,23 @@ async fn checks_of_a_folder_are_generated_too() {
     let ended = crate::command::pgvitals_in(&config, &["generate", "nrpe", "--config", "everything.toml"]).await;
     assert!(ended.stdout.contains("\ncommand[check_pgvitals_jobs]=/usr/local/bin/pgvitals check jobs\n"));
 }
+
+/// The names between backticks in one column of the table in docs/checks.md.
+fn names_in_column(column: usize) -> BTreeSet<String> {
+    let page = include_str!("../../docs/checks.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Subject"));
+    let cells = rows.map(|row| row.split('|').nth(column).unwrap());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_of_checks_names_each_of_ours_and_none_that_is_not_there() {
+    let catalog = Catalog::built_in().unwrap();
+    let checks: BTreeSet<String> = catalog.checks().iter().map(|check| check.name().to_owned()).collect();
+    let named = names_in_column(4);
+    let is_metric = |name: &&String| name.starts_with("pg_") || name.contains(' ') || name.starts_with("checks.d");
+    assert_eq!(named.iter().filter(|name| !is_metric(name)).cloned().collect::<BTreeSet<_>>(), checks);
+    for metric in named.iter().filter(|name| name.starts_with("pg_") && !name.ends_with('*')) {
+        assert!(!catalog.providers(metric).is_empty(), "{metric}");
+    }
+}
