@@ -12,7 +12,7 @@ use crate::majors;
 use crate::pair::{self, Pair};
 
 /// Extensions that no test machine has: their listings are tried where somebody makes tables of that shape.
-const ELSEWHERE: [&str; 0] = [];
+const ELSEWHERE: [&str; 2] = ["partman_tables", "pgagent_failures"];
 
 /// A session of a role with `pg_monitor` alone.
 async fn asked(cluster: &Cluster) -> Asked {
