@@ -9,12 +9,12 @@ use pgvitals::plugin::{AskError, Asked};
 
 use crate::client::LIMIT;
 use crate::majors;
-use crate::pair::{self, Pair};
+use crate::pair::{self, Pair, until_true};
 
 /// Extensions that no test machine has: their listings are tried where somebody makes tables of that shape.
 const ELSEWHERE: [&str; 2] = ["partman_tables", "pgagent_failures"];
 
-/// A session of a role with `pg_monitor` alone.
+/// A session of the role of every agent.
 async fn asked(cluster: &Cluster) -> Asked {
     let catalog = Arc::new(Catalog::built_in().unwrap());
     Asked::open(&pair::options(cluster), &catalog, LIMIT * 6).await.unwrap()
@@ -24,6 +24,14 @@ async fn asked(cluster: &Cluster) -> Asked {
 async fn every_listing_answers_on_every_major() {
     majors::each(|binaries| async move {
         let pair = Pair::start(&binaries).await;
+        // A backup's label is nothing that pg_monitor may look at.
+        let grant = format!("GRANT EXECUTE ON FUNCTION pg_stat_file(text, boolean) TO {}", pair::ROLE);
+        pair.primary.sql("postgres", &grant).await.unwrap();
+        until_true(
+            &pair.standby,
+            &format!("SELECT has_function_privilege('{}', 'pg_stat_file(text, boolean)', 'EXECUTE')", pair::ROLE),
+        )
+        .await;
         for cluster in [&pair.primary, &pair.standby] {
             let mut asked = asked(cluster).await;
             for listing in Catalog::built_in().unwrap().listings() {
