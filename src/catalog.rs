@@ -367,7 +367,7 @@ help = "One"
         for (text, line, reason) in [
             (MINE, 6, "a listing has no metrics"),
             ("help = \"Mine\"", 1, "expected at least one [[query]]"),
-            ("help = \"Mine\"\nlabels = [\"a\"]", 2, "a listing has no labels"),
+            (&listing.replace("[[", "labels = [\"a\"]\n[["), 2, "a listing has no labels"),
         ] {
             fs::write(&file, text).unwrap();
             let error = Catalog::load(folder.path()).unwrap_err().to_string();
