@@ -9,6 +9,7 @@ mod door;
 mod facts;
 mod host;
 mod lane;
+mod listed;
 mod memory;
 mod own;
 mod queue;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use facts::{Facts, LIBRARIES, Obstacle, Probe};
+pub use listed::ListError;
 pub use own::described::{INHERITED, OF_AGENT, OF_COLLECTORS, OF_SERVERS};
 pub use own::{CONNECT_FAILURE, Ledger};
 pub use reading::{Reading, Report, ServerReport};

@@ -113,9 +113,10 @@ impl Catalog {
         self.definitions.iter().filter(|definition| !definition.queries.is_empty()).filter(is_wanted)
     }
 
-    /// Everything that definitions need, once each and always in the same order.
+    /// Everything that definitions and listings need, once each and always in the same order.
     pub fn needs(&self) -> Vec<Need> {
-        let needs: BTreeSet<&Need> = self.asking().flat_map(|definition| &definition.needs).collect();
+        let asked = self.asking().chain(&self.listings);
+        let needs: BTreeSet<&Need> = asked.flat_map(|definition| &definition.needs).collect();
         needs.into_iter().cloned().collect()
     }
 
@@ -138,7 +139,10 @@ impl Catalog {
     /// Whether another catalog asks by the same definitions.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         fn texts(catalog: &Catalog) -> impl Iterator<Item = (&str, &str)> {
-            catalog.asking().map(|definition| (definition.name.as_str(), definition.text.as_str()))
+            catalog
+                .asking()
+                .chain(&catalog.listings)
+                .map(|definition| (definition.name.as_str(), definition.text.as_str()))
         }
         self.text_length == other.text_length && texts(self).eq(texts(other))
     }

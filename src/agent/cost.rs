@@ -10,7 +10,7 @@ const SHARE: u32 = 100;
 /// a cheap query was ever seen to take with seven busy processes for each CPU.
 const CHEAP: Duration = Duration::from_millis(50);
 /// Asked at least this often, whatever it costs.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What a question takes that costs the server nothing, as the latest probe took it: the way there and back, and what a
 /// busy machine adds on either side.
@@ -31,14 +31,15 @@ impl RoundTrip {
 #[derive(Debug)]
 pub(super) struct Cost {
     round_trip: Arc<RoundTrip>,
+    longest: Duration,
     epoch: u64,
     recent: [Option<Duration>; 3],
 }
 
 impl Cost {
-    /// Nothing is known yet.
-    pub(super) fn new(round_trip: Arc<RoundTrip>) -> Self {
-        Self { round_trip, epoch: 0, recent: [None; 3] }
+    /// Nothing is known yet; the interval will never be above `longest`.
+    pub(super) fn new(round_trip: Arc<RoundTrip>, longest: Duration) -> Self {
+        Self { round_trip, longest, epoch: 0, recent: [None; 3] }
     }
 
     /// Notes a run. Runs of another epoch say nothing about this one: the server may be another machine now.
@@ -53,7 +54,7 @@ impl Cost {
     pub(super) fn interval(&self) -> Duration {
         // None is the least of all: with fewer than three runs nothing is known.
         let quickest = self.recent.into_iter().min().flatten().unwrap_or_default();
-        if quickest < CHEAP { Duration::ZERO } else { quickest.saturating_mul(SHARE).min(LONGEST_INTERVAL) }
+        if quickest < CHEAP { Duration::ZERO } else { quickest.saturating_mul(SHARE).min(self.longest) }
     }
 }
 
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn three_costly_runs_stretch_the_interval_and_one_cheap_run_ends_that() {
-        let mut cost = Cost::new(Arc::default());
+        let mut cost = Cost::new(Arc::default(), LONGEST_INTERVAL);
         let mut after = |epoch, millis| {
             cost.note(epoch, Duration::from_millis(millis));
             cost.interval().as_secs()
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn a_long_way_to_the_server_is_no_cost() {
         let round_trip = Arc::<RoundTrip>::default();
-        let mut cost = Cost::new(Arc::clone(&round_trip));
+        let mut cost = Cost::new(Arc::clone(&round_trip), LONGEST_INTERVAL);
         round_trip.note(Duration::from_millis(200));
         (0..3).for_each(|_| cost.note(1, Duration::from_millis(240)));
         assert_eq!(cost.interval(), Duration::ZERO);

@@ -5,6 +5,7 @@
 //! connection.
 
 mod holding;
+mod listing;
 mod probing;
 mod sampling;
 mod telling;
@@ -35,6 +36,8 @@ pub(super) enum Ask {
     Probe,
     /// Run the collector in this place.
     Collect(usize),
+    /// Ask for the rows of the listing in this place.
+    List(usize),
     /// Take a sample with the collector in this place, unless this moment has passed.
     Sample { at: usize, until: Instant },
     /// Go on with the walk over the databases, or begin one.
@@ -109,6 +112,7 @@ impl Lane {
         match ask {
             Ask::Probe => self.probe().await,
             Ask::Collect(at) => self.collect(at).await,
+            Ask::List(at) => self.list_rows(at).await,
             Ask::Sample { at, until } => self.sample(at, until).await,
             Ask::Walk => self.walk().await,
         }
@@ -122,6 +126,7 @@ impl Lane {
             Ask::Collect(at) | Ask::Sample { at, .. } => {
                 self.shared.definitions.get(at).map_or(Duration::ZERO, |it| it.timeout) + BESIDE_THE_QUERY
             }
+            Ask::List(at) => self.shared.listing(at).map_or(Duration::ZERO, |(_, it)| it.timeout) + BESIDE_THE_QUERY,
         }
     }
 
@@ -144,6 +149,11 @@ impl Lane {
                     slot.publish(run);
                 }
             }
+            Ask::List(at) => {
+                if let Some((slot, _)) = self.shared.listing(at) {
+                    slot.publish(Run::without_families(Instant::now(), epoch, outcome));
+                }
+            }
             Ask::Walk => {
                 self.walk = None;
                 self.publish_to_all(epoch, &outcome);
@@ -155,13 +165,12 @@ impl Lane {
     /// of this moment or none; then what was quick the last time, so that what takes long makes nobody late but itself. On the
     /// slow lane everybody takes turns.
     fn rank(&self, ask: Ask) -> Option<Duration> {
-        match ask {
-            Ask::Collect(at) if !self.slow => {
-                let latest = self.shared.slots.get(at).and_then(Slot::latest);
-                Some(latest.map(|run| run.duration()).unwrap_or_default())
-            }
-            _ => None,
-        }
+        let slot = match ask {
+            Ask::Collect(at) if !self.slow => self.shared.slots.get(at)?,
+            Ask::List(at) if !self.slow => self.shared.listing(at)?.0,
+            _ => return None,
+        };
+        Some(slot.latest().map(|run| run.duration()).unwrap_or_default())
     }
 
     async fn collect(&mut self, at: usize) {
@@ -172,34 +181,25 @@ impl Lane {
             return;
         }
         let (epoch, condition) = shared.state();
-        let run = match condition {
-            Condition::Up(facts) => match facts.plan(definition) {
-                Ok(sql) => {
-                    let mut run = match &definition.texts {
-                        Some(texts) => self.run_texts(slot, definition, texts, &sql, epoch).await,
-                        None => self.run(slot, definition, &sql, epoch).await,
-                    };
-                    if run.outcome == Outcome::Ok {
-                        slot.memory.complete(definition, facts.in_recovery, &mut run.families);
-                    }
-                    run
+        let run = match condition.plan(definition) {
+            Ok((facts, sql)) => {
+                let mut run = match &definition.texts {
+                    Some(texts) => self.run_texts(slot, definition, texts, &sql, epoch).await,
+                    None => self.run(slot, definition, &sql, epoch).await,
+                };
+                if run.outcome == Outcome::Ok {
+                    slot.memory.complete(definition, facts.in_recovery, &mut run.families);
                 }
-                Err(obstacle) => Run::without_families(Instant::now(), epoch, facts.skipped(&obstacle)),
-            },
-            Condition::Down { class, reason } => {
-                Run::without_families(Instant::now(), epoch, Outcome::server_down(class.as_str(), &reason))
+                run
             }
-            Condition::Unknown => {
-                Run::without_families(Instant::now(), epoch, Outcome::server_down("unknown", "not probed yet"))
-            }
+            Err(outcome) => Run::without_families(Instant::now(), epoch, outcome),
         };
-        self.settle(at, run).await;
+        self.settle(slot, definition, run).await;
     }
 
     /// Stores a run and tells of it.
-    async fn settle(&mut self, at: usize, run: Run) {
+    async fn settle(&mut self, slot: &Slot, definition: &Definition, run: Run) {
         let shared = Arc::clone(&self.shared);
-        let (Some(slot), Some(definition)) = (shared.slots.get(at), shared.definitions.get(at)) else { return };
         let before = slot.latest();
         let outcome = run.outcome.clone();
         let lost = self.session.is_none() && !self.slow && matches!(run.outcome, Outcome::Failed { .. });
@@ -262,6 +262,7 @@ fn run_of(slot: &Slot, definition: &Definition, rows: &RowSet, epoch: u64, start
             epoch,
             outcome: Outcome::Ok,
             families: collected.families.into_iter().map(Arc::new).collect(),
+            listed: None,
             rows: collected.rows,
             folded: collected.folded,
             remainder: collected.remainder,

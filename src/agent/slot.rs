@@ -13,6 +13,7 @@ use super::tally::Tally;
 use super::texts::Texts;
 use crate::collect::shown::Shown;
 use crate::metric::Family;
+use crate::server::RowSet;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub(super) struct Run {
     pub(super) epoch: u64,
     pub(super) outcome: Outcome,
     pub(super) families: Vec<Arc<Family>>,
+    /// Of a listing: its rows.
+    pub(super) listed: Option<Arc<RowSet>>,
     pub(super) rows: usize,
     pub(super) folded: usize,
     /// By counter, what the folded rows have of it.
@@ -118,6 +121,7 @@ impl Run {
             epoch,
             outcome,
             families: Vec::new(),
+            listed: None,
             rows: 0,
             folded: 0,
             remainder: BTreeMap::new(),
@@ -177,9 +181,10 @@ impl Slot {
         }
     }
 
-    /// For what costs a server its time: a result is used again for `fresh_for`, or longer if the run was that costly.
-    pub(super) fn weighed(fresh_for: Duration, round_trip: Arc<RoundTrip>) -> Self {
-        Self { cost: Some(Mutex::new(Cost::new(round_trip))), ..Self::new(fresh_for) }
+    /// For what costs a server its time: a result is used again for `fresh_for`, or longer if the run was that costly, but not
+    /// for longer than `longest` because of that.
+    pub(super) fn weighed(fresh_for: Duration, round_trip: Arc<RoundTrip>, longest: Duration) -> Self {
+        Self { cost: Some(Mutex::new(Cost::new(round_trip, longest))), ..Self::new(fresh_for) }
     }
 
     /// How long a result is used again.
@@ -228,6 +233,17 @@ impl Slot {
     /// The latest run, fresh or not.
     pub(super) fn latest(&self) -> Option<Arc<Run>> {
         self.latest.borrow().clone()
+    }
+
+    /// Forgets the rows of the run that began then, unless there is a later one.
+    pub(super) fn drop_rows(&self, started: Instant) {
+        self.latest.send_if_modified(|latest| {
+            if let Some(run) = latest.as_mut().filter(|run| run.started == started) {
+                *run = Arc::new(Run { listed: None, ..(**run).clone() });
+            }
+            // Nobody waits for that.
+            false
+        });
     }
 
     /// Takes the turn to queue this slot: true for the first who asks until it ran.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::census::Census;
-use super::cost::RoundTrip;
+use super::cost::{LONGEST_INTERVAL, RoundTrip};
 use super::door::Door;
 use super::facts::{Facts, Probe};
-use super::slot::Slot;
+use super::listed::Listed;
+use super::slot::{Outcome, Slot};
 use super::turn::Turn;
 use super::walk::Walks;
 use crate::catalog::{Catalog, Definition, Scope};
@@ -28,6 +29,20 @@ pub(super) enum Condition {
     Down { class: FailureClass, reason: String },
 }
 
+impl Condition {
+    /// The facts and the statement of a definition to run, or how its run ends without one.
+    pub(super) fn plan(&self, definition: &Definition) -> Result<(Arc<Facts>, String), Outcome> {
+        match self {
+            Self::Up(facts) => match facts.plan(definition) {
+                Ok(sql) => Ok((Arc::clone(facts), sql)),
+                Err(obstacle) => Err(facts.skipped(&obstacle)),
+            },
+            Self::Down { class, reason } => Err(Outcome::server_down(class.as_str(), reason)),
+            Self::Unknown => Err(Outcome::server_down("unknown", "not probed yet")),
+        }
+    }
+}
+
 /// What the readers and the lanes of a server share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -37,6 +52,8 @@ pub(super) struct Shared {
     pub(super) definitions: Vec<Arc<Definition>>,
     pub(super) slots: Vec<Slot>,
     pub(super) probe: Slot,
+    /// The row sets that may be asked for by name.
+    listings: Vec<Listed>,
     /// What a probe asks.
     pub(super) probing: Probe,
     pub(super) census: Census,
@@ -66,7 +83,7 @@ impl Shared {
         let definitions: Vec<_> = catalog.asking().cloned().collect();
         let round_trip = Arc::<RoundTrip>::default();
         let slot = |definition: &Arc<Definition>| match definition.scope {
-            Scope::Server => Slot::weighed(definition.fresh_for, Arc::clone(&round_trip)),
+            Scope::Server => Slot::weighed(definition.fresh_for, Arc::clone(&round_trip), LONGEST_INTERVAL),
             // What a walk costs is weighed as a whole.
             Scope::Database => Slot::new(definition.fresh_for),
         };
@@ -76,6 +93,7 @@ impl Shared {
             slots: definitions.iter().map(slot).collect(),
             definitions,
             probe: Slot::new(Duration::ZERO),
+            listings: Listed::all(catalog),
             probing: Probe::new(catalog),
             census: Census::default(),
             round_trip,
@@ -115,6 +133,17 @@ impl Shared {
         while predecessor.strong_count() > 0 && Instant::now() < until {
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Where the row set of this name has its place; a listing comes before a definition.
+    pub(super) fn place_of_listing(&self, name: &str) -> Option<usize> {
+        self.listings.iter().position(|listed| listed.definition().name == name)
+    }
+
+    /// The row set in this place.
+    pub(super) fn listing(&self, at: usize) -> Option<(&Slot, &Arc<Definition>)> {
+        let listed = self.listings.get(at)?;
+        Some((listed.slot(&self.round_trip), listed.definition()))
     }
 
     /// The number of the present state, and the state.

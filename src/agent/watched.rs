@@ -10,13 +10,14 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use super::lane::{Ask, Lane};
+use super::listed::ListError;
 use super::sampler;
-use super::slot::Slot;
+use super::slot::{Outcome, Run, Slot};
 use super::state::{Condition, Shared};
 use super::walk;
 use crate::catalog::{Catalog, Definition, Scope};
 use crate::panics::survive;
-use crate::server::{ConnectOptions, Databases, is_here};
+use crate::server::{ConnectOptions, Databases, RowSet, is_here};
 
 /// A server and its lanes; dropping it ends them, and a query that is under way is cancelled.
 #[derive(Debug)]
@@ -86,19 +87,8 @@ impl Watched {
         patient: bool,
         wanted: impl Fn(&str) -> bool,
     ) {
-        let hangs = self.shared.hangs();
-        if self.shared.probe.claim() {
-            self.send(&self.fast, Ask::Probe);
-        }
-        if hangs {
-            return;
-        }
-        let probed = || self.shared.probe.fresh(asked, self.shared.state().0).is_some();
-        wait(&self.shared.probe, deadline, probed, || self.send(&self.fast, Ask::Probe)).await;
-        let (epoch, condition) = self.shared.state();
-        if !matches!(condition, Condition::Up(_)) {
-            return;
-        }
+        let Condition::Up(_) = self.probed(asked, deadline).await else { return };
+        let epoch = self.shared.state().0;
         if self.shared.door.claim(Instant::now()) {
             self.send(&self.slow, Ask::Probe);
         }
@@ -146,6 +136,61 @@ impl Watched {
         }
     }
 
+    /// What the server is found to be by a reader who came at `asked`, or was found before when the answer is late.
+    async fn probed(&self, asked: Instant, deadline: Instant) -> Condition {
+        let hangs = self.shared.hangs();
+        if self.shared.probe.claim() {
+            self.send(&self.fast, Ask::Probe);
+        }
+        if !hangs {
+            let probed = || self.shared.probe.fresh(asked, self.shared.state().0).is_some();
+            wait(&self.shared.probe, deadline, probed, || self.send(&self.fast, Ask::Probe)).await;
+        }
+        self.shared.state().1
+    }
+
+    /// The rows of a listing, for a reader who came at `asked` and has this long.
+    pub(super) async fn list(&self, name: &str, asked: Instant, time: Duration) -> Result<Arc<RowSet>, ListError> {
+        let shared = &self.shared;
+        let at = shared.place_of_listing(name).ok_or_else(|| ListError::NoSuchListing(name.to_owned()))?;
+        let (slot, _) = shared.listing(at).ok_or_else(|| ListError::NoSuchListing(name.to_owned()))?;
+        let deadline = asked + time;
+        match self.probed(asked, deadline).await {
+            Condition::Down { class, reason } => return Err(ListError::Down { class, reason }),
+            Condition::Up(_) if shared.probe.fresh(asked, shared.state().0).is_some() => {}
+            _ => return Err(ListError::Late(time)),
+        }
+        let was_slow = slot.is_slow();
+        let run = match self.run_of_listing(at, slot, asked, deadline).await? {
+            // It overran on the fast lane; the slow one has the time that it takes.
+            Some(run) if run.listed.is_none() && slot.is_slow() && !was_slow => {
+                self.run_of_listing(at, slot, Instant::now(), deadline).await?
+            }
+            run => run,
+        };
+        let run = run.ok_or(ListError::Late(time))?;
+        run.listed.clone().ok_or_else(|| ListError::of(run.outcome.clone()))
+    }
+
+    /// A run of a listing that a reader who came at `asked` may have; none if there is none by the deadline.
+    async fn run_of_listing(
+        &self,
+        at: usize,
+        slot: &Slot,
+        asked: Instant,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Run>>, ListError> {
+        let ask = || self.send(if slot.is_slow() { &self.slow } else { &self.fast }, Ask::List(at));
+        let is_whole = |run: &Arc<Run>| run.outcome != Outcome::Ok || run.listed.is_some();
+        let run = || slot.fresh(asked, self.shared.state().0).filter(is_whole);
+        let is_down = || matches!(self.shared.state().1, Condition::Down { .. });
+        wait(slot, deadline, || run().is_some() || is_down(), ask).await;
+        match self.shared.state().1 {
+            Condition::Down { class, reason } => Err(ListError::Down { class, reason }),
+            _ => Ok(run()),
+        }
+    }
+
     fn ask(&self, at: usize, slot: &Slot) {
         self.send(if slot.is_slow() { &self.slow } else { &self.fast }, Ask::Collect(at));
     }
@@ -183,7 +228,6 @@ mod tests {
 
     use super::*;
     use crate::agent::facts::Facts;
-    use crate::agent::slot::{Outcome, Run};
     use crate::server::Environment;
 
     fn watched() -> Watched {

@@ -26,7 +26,7 @@ impl RowSet {
         let text = value.unwrap_or_default();
         let end = self.text.len() + text.len();
         // NULL takes room too.
-        let fits = end + size_of_val(self.ends.as_slice()) <= LARGEST;
+        let fits = self.bytes() + text.len() <= LARGEST;
         let Some(end) = u32::try_from(end).ok().filter(|_| fits) else { return false };
         self.text.push_str(text);
         self.ends.push(if value.is_none() { end | NULL } else { end });
@@ -46,6 +46,11 @@ impl RowSet {
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.ends.len().checked_div(self.columns.len()).unwrap_or(0)
+    }
+
+    /// How much memory the values take.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + size_of_val(self.ends.as_slice())
     }
 
     /// Whether there is no row.

@@ -84,6 +84,8 @@ mod impostor;
 mod lifecycle;
 /// A link between two servers that can be cut.
 mod link;
+/// Rows by name from the agent.
+mod listed;
 /// Row sets that checks ask for by name.
 mod listings;
 /// One test on every major, a few at a time.

@@ -39,6 +39,6 @@ impl Lane {
             Outcome::Skipped { .. } => slot.tally().miss(Missed::Skipped, 1),
             Outcome::Failed { .. } => slot.tally().miss(Missed::Failed, 1),
         }
-        self.settle(at, Run { families: Vec::new(), ..run }).await;
+        self.settle(slot, definition, Run { families: Vec::new(), ..run }).await;
     }
 }
