@@ -188,6 +188,12 @@ impl Agent {
         self.servers.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// The database that we are connected to on a server of this name.
+    pub fn database_of(&self, server: &str) -> Option<String> {
+        let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+        servers.get(server).map(|watched| watched.shared.server.options().database().to_owned())
+    }
+
     /// The names of the servers that are reached in such a way.
     pub fn servers_where(&self, is_wanted: impl Fn(&ConnectOptions) -> bool) -> Vec<Arc<str>> {
         let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);

@@ -85,8 +85,8 @@ impl Catalog {
         listings: &BTreeMap<String, Source>,
     ) -> Result<Self, SourceError> {
         let definitions = parse_all(sources, Definition::parse)?;
-        consistent::check(&definitions, sources)?;
         let listings = parse_all(listings, Definition::parse_listing)?;
+        consistent::check(&definitions, &listings, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
         Ok(Self { checks: check::group(rules), definitions, listings, text_length: None })
     }
@@ -132,8 +132,7 @@ impl Catalog {
 
     /// The row set of this name: a listing, else what a definition asks.
     pub fn listing(&self, name: &str) -> Option<&Arc<Definition>> {
-        let listing = self.listings.iter().find(|listing| listing.name == name);
-        listing.or_else(|| self.definition(name).filter(|definition| !definition.queries.is_empty()))
+        row_set(&self.definitions, &self.listings, name)
     }
 
     /// Whether another catalog asks by the same definitions.
@@ -168,6 +167,15 @@ impl Catalog {
     pub fn providers(&self, family: &str) -> Vec<Provider<'_>> {
         providers(&self.definitions, family)
     }
+}
+
+fn row_set<'a>(
+    definitions: &'a [Arc<Definition>],
+    listings: &'a [Arc<Definition>],
+    name: &str,
+) -> Option<&'a Arc<Definition>> {
+    let definitions = definitions.iter().filter(|definition| !definition.queries.is_empty());
+    listings.iter().chain(definitions).find(|definition| definition.name == name)
 }
 
 /// The definitions of a folder of the binary.

@@ -3,6 +3,7 @@
 //! Nothing in here reads or asks anything. A [`Check`] is all rules of one name, a [`Verdict`] is its answer;
 //! [`sink::nagios`](crate::sink::nagios) makes a line of it.
 
+mod explain;
 mod expression;
 mod history;
 mod judge;
@@ -13,6 +14,7 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use explain::{Explain, OneOrMore, Wanted};
 pub use expression::{Evaluation, Expression, ExpressionError, Facts, Gap, Value};
 pub use history::{History, Increase};
 pub use judge::{Answer, Availability, Outcome, judge};

@@ -1,8 +1,10 @@
 //! Judging: brings a check's rules, the facts they need and what is remembered for rates together.
 
+mod explain;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Report, Skip, Want};
 use crate::catalog::{Catalog, Provider};
@@ -91,7 +93,7 @@ impl Judge {
         reading
     }
 
-    /// One check's verdict, from fresh facts and the history there is.
+    /// One check's verdict, from fresh facts and the history there is, with what explains it.
     ///
     /// # Errors
     ///
@@ -100,8 +102,11 @@ impl Judge {
         let check = self.find(name)?;
         let given = overrides.limits_of(&check)?;
         let want = Want { deadline, ..want(self.agent.catalog(), check.metrics()) };
+        let until = Instant::now() + deadline;
         let reading = self.agent.read(&want).await;
-        Ok(self.judge(&check, &reading, given))
+        let mut verdict = self.judge(&check, &reading, given);
+        self.explain(&mut verdict, until).await;
+        Ok(verdict)
     }
 
     /// As [`Judge::check`] without a history: a check of rates reads twice, a second apart, and one that remembers who was
@@ -141,7 +146,7 @@ impl Judge {
         remembered.any(|name| check.metrics().any(|metric| metric == name))
     }
 
-    /// Every check's verdict, and the reading they were made from.
+    /// Every check's verdict, not explained, and the reading they were made from.
     pub async fn check_all(&self) -> (Reading, Vec<Verdict>) {
         let reading = self.agent.read(&Want::default()).await;
         let checks = self.agent.catalog().checks();

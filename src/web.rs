@@ -11,7 +11,7 @@ mod shared;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{FromRef, Path, Query, Request, State};
@@ -177,7 +177,11 @@ async fn ready(State(judge): State<Judges>) -> Response {
 
 async fn checks(State(judge): State<Judges>) -> Response {
     let judge = Arc::clone(&judge.borrow());
-    let (_, verdicts) = judge.check_all().await;
+    let until = Instant::now() + DEADLINE;
+    let (_, mut verdicts) = judge.check_all().await;
+    for verdict in &mut verdicts {
+        judge.explain(verdict, until).await;
+    }
     match serde_json::to_string_pretty(&verdicts) {
         Ok(json) => ([(CONTENT_TYPE, "application/json")], json + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("could not write JSON: {error}\n")).into_response(),

@@ -12,11 +12,16 @@ use crate::source::{Source, SourceError};
 /// # Errors
 ///
 /// The first mistake found.
-pub(super) fn check(definitions: &[Arc<Definition>], sources: &BTreeMap<String, Source>) -> Result<(), SourceError> {
+pub(super) fn check(
+    definitions: &[Arc<Definition>],
+    listings: &[Arc<Definition>],
+    sources: &BTreeMap<String, Source>,
+) -> Result<(), SourceError> {
     refuse_duplicates(definitions, sources)?;
     refuse(definitions, sources, |it| unknown_metric(definitions, it))?;
     refuse(definitions, sources, |it| rate_of_nothing(definitions, it))?;
-    refuse(definitions, sources, |it| texts_of_nothing(definitions, it))
+    refuse(definitions, sources, |it| texts_of_nothing(definitions, it))?;
+    refuse(definitions, sources, |it| explained_by_nothing(definitions, listings, it))
 }
 
 /// Whether some server may be asked both.
@@ -101,6 +106,28 @@ fn texts_of_nothing(definitions: &[Arc<Definition>], definition: &Definition) ->
     let shows = |metric: &MetricColumn| metric.labels.contains(key);
     let is_there = definitions.iter().any(|other| other.name == *of && other.metrics.iter().any(shows));
     (!is_there).then(|| ("[texts]".to_owned(), format!("no definition `{of}` shows a label `{key}`")))
+}
+
+/// A rule that is explained by rows that nobody gives, or by columns that they do not have.
+fn explained_by_nothing(
+    definitions: &[Arc<Definition>],
+    listings: &[Arc<Definition>],
+    definition: &Definition,
+) -> Option<(String, String)> {
+    definition.rules.iter().find_map(|rule| {
+        let explain = rule.explain()?;
+        let (name, sought) = (rule.name(), format!("explain = \"{}\"", explain.listing));
+        let Some(listing) = super::row_set(definitions, listings, &explain.listing) else {
+            let reason =
+                format!("rule `{name}` is explained by `{}`, which is no listing and no definition", explain.listing);
+            return Some((sought, reason));
+        };
+        let column = explain.columns().into_iter().find(|column| !listing.names_column(column))?;
+        Some((
+            sought,
+            format!("rule `{name}` is explained by a column `{column}`, which `{}` has not", explain.listing),
+        ))
+    })
 }
 
 /// A mistake that shows only beside other files; it is looked for in the text by what it names.

@@ -117,6 +117,12 @@ impl Definition {
         columns
     }
 
+    /// Whether every query mentions a column of this name.
+    pub(super) fn names_column(&self, name: &str) -> bool {
+        let words = |sql: &str| sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| word == name);
+        self.queries.iter().all(|query| words(&query.sql))
+    }
+
     /// Parses and checks a file.
     ///
     /// # Errors

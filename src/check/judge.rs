@@ -164,7 +164,7 @@ impl Findings {
             return;
         }
         let labels = server.iter().map(|server| ("server".to_owned(), server.clone())).collect();
-        let finding = Finding { status, text, labels, value: None, unit: Unit::default() };
+        let finding = Finding { status, text, labels, value: None, unit: Unit::default(), rule };
         let limits = Limits::default();
         self.found.push(Found { rule, server, names_server: false, limits, badness: f64::NEG_INFINITY, finding });
     }
@@ -195,7 +195,7 @@ impl Findings {
             same.unwrap_or_else(|| summarise(&self.found))
         };
         let findings = self.found.into_iter().map(|found| found.finding).collect();
-        Verdict { check: check.name.clone(), status, summary, findings, perfdata }
+        Verdict { check: check.name.clone(), status, summary, findings, explanation: Vec::new(), perfdata }
     }
 
     /// What the first rule says where no rule has a value, all is well, and every server says the same.
@@ -228,6 +228,7 @@ impl Found {
                 labels: value.labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
                 value: Some(value.value),
                 unit: rule.unit(),
+                rule: index,
             },
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::explain::{Explain, Wanted};
 use super::expression::{Expression, Value};
 use super::threshold::{Limits, Threshold};
 use super::verdict::Status;
@@ -35,6 +36,14 @@ pub struct RuleSpec {
     pub perfdata: Option<String>,
     /// Why the thresholds are what they are.
     pub reason: String,
+    /// The listing, or the definition, whose rows explain a problem.
+    pub explain: Option<String>,
+    /// The line for one of its rows, as [`Explain`] reads it.
+    pub explain_line: Option<String>,
+    /// The column whose largest values come first.
+    pub explain_by: Option<String>,
+    /// What columns must say for a row to be shown.
+    pub explain_where: Option<Wanted>,
 }
 
 /// What is wrong with a rule; whoever read the file adds its name and the line of the key.
@@ -61,13 +70,15 @@ pub struct Rule {
     none: Option<String>,
     perfdata: Option<String>,
     reason: String,
+    explain: Option<Explain>,
 }
 
 impl TryFrom<RuleSpec> for Rule {
     type Error = RuleError;
 
     fn try_from(spec: RuleSpec) -> Result<Self, RuleError> {
-        let RuleSpec { name, value, unit, warning, critical, summary, ok, none, perfdata, reason } = spec;
+        let explanation = spec.explanation();
+        let RuleSpec { name, value, unit, warning, critical, summary, ok, none, perfdata, reason, .. } = spec;
         let error = |key, reason: String| RuleError { rule: name.clone(), key, reason };
         let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
@@ -98,9 +109,10 @@ impl TryFrom<RuleSpec> for Rule {
                 return Err(error(key, "expected one line of text".to_owned()));
             }
         }
+        let explain = explanation.map_err(|(key, reason)| error(key, reason))?;
         let summary = Template::parse(&summary).map_err(|reason| error("summary", reason))?;
         let ok = ok.map(|ok| Template::parse(&ok)).transpose().map_err(|reason| error("ok", reason))?;
-        Ok(Self { name, expression, unit, limits, summary, ok, none, perfdata, reason })
+        Ok(Self { name, expression, unit, limits, summary, ok, none, perfdata, reason, explain })
     }
 }
 
@@ -138,6 +150,11 @@ impl Rule {
     /// Why its thresholds are what they are.
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Whose rows explain a problem that it finds.
+    pub fn explain(&self) -> Option<&Explain> {
+        self.explain.as_ref()
     }
 
     /// The counters whose past it needs, each with a window.
@@ -280,6 +297,10 @@ mod tests {
             ("{value}", "value}", "expected `{value}` or a label"),
             ("{value}", "{value?}", "expected `{value}` or a label"),
             ("reason = ", "ok = \"{\"\nreason = ", "`ok`: `{`: expected"),
+            ("reason = ", "explain = \"slots\"\nreason = ", "`explain`: expected `explain_line` too"),
+            ("reason = ", "explain_by = \"a\"\nreason = ", "`explain_by`: expected `explain` too"),
+            ("reason = ", "explain = \"x\"\nexplain_line = \"x\"\nreason = ", "`explain_line`: `x`: expected at least"),
+            ("reason = ", "explain_where = { a = 1 }\nreason = ", "expected a text or a list of texts"),
             ("{value}", "{Some Label}", "expected `{value}` or a label"),
             ("{value} of memory is used", " ", "`summary`: expected one line"),
             ("\"ratio\"", "\"percent\"", "unknown variant `percent`"),

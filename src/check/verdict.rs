@@ -56,6 +56,8 @@ pub struct Verdict {
     pub summary: String,
     /// Every value that was judged and everything that could not be, the worst first.
     pub findings: Vec<Finding>,
+    /// Who or what is behind it, one line each, the worst first; none while all is well.
+    pub explanation: Vec<String>,
     /// The values for graphs, in an order that does not change with how bad they are.
     #[serde(skip)]
     pub perfdata: Vec<Perfdata>,
@@ -69,6 +71,7 @@ impl Verdict {
             status: Status::Unknown,
             summary: reason.into(),
             findings: Vec::new(),
+            explanation: Vec::new(),
             perfdata: Vec::new(),
         }
     }
@@ -88,6 +91,9 @@ pub struct Finding {
     pub value: Option<f64>,
     /// The unit of the value.
     pub unit: Unit,
+    /// Which of the check's rules it is of.
+    #[serde(skip)]
+    pub rule: usize,
 }
 
 /// One value for graphs.

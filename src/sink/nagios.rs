@@ -18,8 +18,10 @@ const LONGEST_TEXT: usize = 600;
 const LONGEST_OUTPUT: usize = 8_000;
 const MOST_PERFDATA: usize = 20;
 const MOST_FINDINGS: usize = 40;
+/// What is kept of the output for who or what is behind it, however much was found.
+const LEAST_EXPLANATION: usize = 3_000;
 
-/// The status line with perfdata, then one line per finding, the worst first; ends with a newline.
+/// The status line with perfdata, then one line per finding and those that explain them, the worst first; ends with a newline.
 ///
 /// Where there is more perfdata than fits, what is worst stays; its order is always that of the verdict. `min` and `max`
 /// are left out: a plugin need not give them, and for per cent they are understood.
@@ -35,17 +37,29 @@ pub fn write(verdict: &Verdict) -> String {
         }
     }
     out.push('\n');
+    let explanation: Vec<String> = verdict.explanation.iter().map(|line| shorten(&plain(line), LONGEST_TEXT)).collect();
+    let kept = explanation.iter().map(|line| line.len() + 1).sum::<usize>().min(LEAST_EXPLANATION);
     if verdict.findings.len() > 1 {
-        for (n, finding) in verdict.findings.iter().enumerate() {
-            let line = shorten(&plain(&format!("{}: {}", finding.status, finding.text)), LONGEST_TEXT);
-            if n == MOST_FINDINGS || out.len() + line.len() > LONGEST_OUTPUT {
-                let _ = writeln!(out, "and {} more", verdict.findings.len() - n);
-                break;
-            }
-            let _ = writeln!(out, "{line}");
-        }
+        let lines = verdict
+            .findings
+            .iter()
+            .map(|finding| shorten(&plain(&format!("{}: {}", finding.status, finding.text)), LONGEST_TEXT));
+        add_lines(&mut out, lines, MOST_FINDINGS, LONGEST_OUTPUT - kept);
     }
+    add_lines(&mut out, explanation.into_iter(), usize::MAX, LONGEST_OUTPUT);
     out
+}
+
+/// Adds so many lines at most, and no more than make so many bytes; says how many were left out.
+fn add_lines(out: &mut String, lines: impl ExactSizeIterator<Item = String>, most: usize, longest: usize) {
+    let count = lines.len();
+    for (n, line) in lines.enumerate() {
+        if n == most || out.len() + line.len() > longest {
+            let _ = writeln!(out, "and {} more", count - n);
+            break;
+        }
+        let _ = writeln!(out, "{line}");
+    }
 }
 
 /// The entries that fit into so many bytes.
@@ -140,12 +154,14 @@ mod tests {
             labels: Vec::new(),
             value: None,
             unit: Unit::Count,
+            rule: 0,
         });
         Verdict {
             check: "memory".to_owned(),
             status: Status::Warning,
             summary: summary.to_owned(),
             findings: findings.collect(),
+            explanation: Vec::new(),
             perfdata,
         }
     }
@@ -209,6 +225,11 @@ mod tests {
         assert!(line.len() <= LONGEST_LINE, "{}", line.len());
         assert!(line.contains("… | ") && line.ends_with("=1;1"), "{line}");
         assert!(text.len() < 8_192 && text.contains("more\n"), "{}", text.len());
+        let mut explained = verdict(&long, &findings, Vec::new());
+        explained.explanation = vec![format!("pid 7 | of {long}\n"); 30];
+        let text = write(&explained);
+        assert!(text.contains("more\npid 7 ¦ of ") && text.ends_with(" more\n"), "{text}");
+        assert!(text.len() < 8_192 && text.lines().count() < 20, "{}", text.len());
     }
 
     proptest! {

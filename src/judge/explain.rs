@@ -1,0 +1,94 @@
+//! The reason with the alert: who or what is behind a problem, asked only when there is one.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::Judge;
+use crate::agent::ListError;
+use crate::catalog::{DATNAME, Scope};
+use crate::check::{Check, Explain, Finding, Status, Verdict};
+use crate::collect::redact::redacted;
+use crate::server::RowSet;
+
+/// So many lines for each rule and server.
+const MOST_LINES: usize = 10;
+/// What has less than this part of the worst is not what is behind it.
+const LEAST_SHARE: f64 = 0.1;
+/// What is shown of a statement, unless the configuration says otherwise.
+const LONGEST_STATEMENT: usize = 120;
+
+impl Judge {
+    /// Adds who or what is behind the problems of a verdict, as far as that can be read by `until`. Of statements their words
+    /// are shown and none of the values in them, whatever the configuration says: a verdict goes to mail and to pages.
+    pub async fn explain(&self, verdict: &mut Verdict, until: Instant) {
+        if !matches!(verdict.status, Status::Warning | Status::Critical) {
+            return;
+        }
+        let Some(check) = self.find(&verdict.check).ok() else { return };
+        let names_servers = self.agent.servers().len() > 1;
+        let mut said = BTreeSet::new();
+        for (rule, server) in self.to_be_explained(&check, verdict) {
+            let Some(explain) = check.rules().get(rule).and_then(|rule| rule.explain()) else { continue };
+            let time = until.saturating_duration_since(Instant::now());
+            let lines = match self.agent.list(&server, &explain.listing, time).await {
+                Ok(rows) => lines_of(explain, &rows, self.agent.catalog().text_length().unwrap_or(LONGEST_STATEMENT)),
+                // The findings say it already.
+                Err(ListError::Down { .. } | ListError::NoSuchServer(_)) => continue,
+                Err(error) => vec![format!("not explained: {error}")],
+            };
+            for line in lines {
+                let line = if names_servers { format!("{server}: {line}") } else { line };
+                // Two rules may have the same reason.
+                if said.insert(line.clone()) {
+                    verdict.explanation.push(line);
+                }
+            }
+        }
+    }
+
+    /// Rules with a problem and servers that have it, in the order of the findings; what is of the host is of every server on it.
+    fn to_be_explained(&self, check: &Check, verdict: &Verdict) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for finding in verdict.findings.iter().filter(|finding| finding.status >= Status::Warning) {
+            let label = |name: &str| finding.labels.iter().find(|(own, _)| own == name).map(|(_, value)| value);
+            let servers = match label("server") {
+                Some(server) => vec![server.clone()],
+                None => self.agent.servers().iter().map(ToString::to_string).collect(),
+            };
+            for server in servers.into_iter().filter(|server| self.can_be_asked(check, finding, server)) {
+                if !found.contains(&(finding.rule, server.clone())) {
+                    found.push((finding.rule, server));
+                }
+            }
+        }
+        found
+    }
+
+    /// Rows of a database are those of the one that we are connected to; they explain nothing that is found in another.
+    fn can_be_asked(&self, check: &Check, finding: &Finding, server: &str) -> bool {
+        let listing = check.rules().get(finding.rule).and_then(|rule| rule.explain()).map(|it| it.listing.as_str());
+        let listing = listing.and_then(|name| self.agent.catalog().listing(name));
+        let datname = finding.labels.iter().find(|(name, _)| name == DATNAME).map(|(_, value)| value.as_str());
+        match (listing.map(|listing| listing.scope), datname) {
+            (Some(Scope::Database), Some(datname)) => self.agent.database_of(server).as_deref() == Some(datname),
+            (listing, _) => listing.is_some(),
+        }
+    }
+}
+
+/// The worst rows as lines, and how many were left out.
+fn lines_of(explain: &Explain, rows: &RowSet, longest_statement: usize) -> Vec<String> {
+    let value = |row: usize| move |column: &str| rows.value(row, rows.column(column)?);
+    let mut ranked: Vec<(f64, usize)> =
+        (0..rows.len()).filter_map(|row| Some((explain.rank(value(row))?, row))).collect();
+    // Stable: of equals, the listing's own order.
+    ranked.sort_by(|(left, _), (right, _)| right.total_cmp(left));
+    let worst = ranked.first().map_or(0.0, |(rank, _)| *rank);
+    ranked.retain(|(rank, _)| *rank >= worst * LEAST_SHARE);
+    let said = |(_, row): &(f64, usize)| explain.render(value(*row), |text| redacted(text, longest_statement));
+    let mut lines: Vec<String> = ranked.iter().take(MOST_LINES).map(said).collect();
+    if let Some(more) = ranked.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
