@@ -3,6 +3,7 @@
 
 mod ask;
 mod check;
+mod check_pgactivity;
 mod conceal;
 mod doctor;
 mod generate;
@@ -45,6 +46,9 @@ enum Command {
     Once(OnceArgs),
     /// Judge one check as a Nagios plugin does: one line, perfdata, exit code 0, 1, 2 or 3
     Check(Box<CheckArgs>),
+    /// The command line of `check_pgactivity`, whose own `--help` says more
+    #[command(disable_help_flag = true)]
+    CheckPgactivity,
     /// List definitions, host collectors and checks
     List(CatalogArgs),
     /// Print a definition or a check
@@ -273,6 +277,9 @@ struct DemoArgs {
 /// Runs the command and says how it ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((program, rest)) = check_pgactivity::arguments(&arguments) {
+        return check_pgactivity::run(program, rest);
+    }
     let as_plugin = arguments.get(1).is_some_and(|first| first == "check");
     let secrets = Secrets::among(&arguments);
     let command = match CommandLine::try_parse_from(&arguments) {
@@ -288,6 +295,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Once(args) => once::run(&args),
         Command::Check(args) => return check::run(&args, &secrets),
+        // Taken before: its options are its own.
+        Command::CheckPgactivity => Ok(()),
         Command::List(args) => show::list(&args),
         Command::Show(args) => show::show(&args),
         Command::Generate(args) => generate::run(&args),

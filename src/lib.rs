@@ -17,6 +17,7 @@
 //! - [`mod@reference`] says what there is to be read, as a page and as a schema
 //! - [`doctor`] says what keeps facts from us, and what mends it
 //! - [`plugin`] what the command lines of `check_postgres` and `check_pgactivity` share
+//! - [`check_pgactivity`] the command line of that program
 //! - [`import`] makes definitions of files that were written for other exporters
 //! - [`cli`] the command line
 //!
@@ -29,6 +30,7 @@ pub mod access;
 pub mod agent;
 pub mod catalog;
 pub mod check;
+pub mod check_pgactivity;
 pub mod cli;
 pub mod collect;
 pub mod config;

@@ -6,12 +6,15 @@
 //!
 //! - `target` where a command line points to
 //! - `asked` a session there that answers by the names of listings
+//! - `row` its answers by the names of columns
 //! - `pattern` regular expressions as Perl has them
 
 mod asked;
 mod pattern;
+mod row;
 mod target;
 
 pub use asked::{AskError, Asked};
 pub use pattern::{Pattern, PatternError};
+pub use row::Row;
 pub use target::Target;

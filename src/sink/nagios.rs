@@ -111,7 +111,8 @@ fn quote(label: &str) -> String {
     format!("'{}'", label.replace('\'', "''"))
 }
 
-fn plain(text: &str) -> String {
+/// A text that neither ends the line nor begins the perfdata.
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '|' => '¦',
@@ -122,7 +123,7 @@ fn plain(text: &str) -> String {
 }
 
 /// Control characters, and what Unicode has for line ends and for changing the direction of writing.
-fn is_hostile(c: char) -> bool {
+pub(crate) fn is_hostile(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
