@@ -4,6 +4,7 @@
 mod ask;
 mod check;
 mod check_pgactivity;
+mod check_postgres;
 mod conceal;
 mod doctor;
 mod generate;
@@ -49,6 +50,11 @@ enum Command {
     /// The command line of `check_pgactivity`, whose own `--help` says more
     #[command(disable_help_flag = true)]
     CheckPgactivity,
+    /// The command line of `check_postgres.pl`, whose own `--help` says more
+    #[command(disable_help_flag = true)]
+    CheckPostgres,
+    /// Make symbolic links by which pgvitals stands in for `check_postgres` and `check_pgactivity`
+    InstallLinks(InstallLinksArgs),
     /// List definitions, host collectors and checks
     List(CatalogArgs),
     /// Print a definition or a check
@@ -219,6 +225,13 @@ enum Objects {
 }
 
 #[derive(Clone, Debug, Args)]
+struct InstallLinksArgs {
+    /// Where to; nothing is replaced there but links to pgvitals
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
 struct ImportArgs {
     /// Who the files were written for
     #[arg(value_enum)]
@@ -280,6 +293,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some((program, rest)) = check_pgactivity::arguments(&arguments) {
         return check_pgactivity::run(program, rest);
     }
+    if let Some((program, rest)) = check_postgres::arguments(&arguments) {
+        return check_postgres::run(program, rest);
+    }
     let as_plugin = arguments.get(1).is_some_and(|first| first == "check");
     let secrets = Secrets::among(&arguments);
     let command = match CommandLine::try_parse_from(&arguments) {
@@ -296,7 +312,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Once(args) => once::run(&args),
         Command::Check(args) => return check::run(&args, &secrets),
         // Taken before: its options are its own.
-        Command::CheckPgactivity => Ok(()),
+        Command::CheckPgactivity | Command::CheckPostgres => Ok(()),
+        Command::InstallLinks(args) => check_postgres::install_links(&args.folder),
         Command::List(args) => show::list(&args),
         Command::Show(args) => show::show(&args),
         Command::Generate(args) => generate::run(&args),

@@ -18,6 +18,7 @@
 //! - [`doctor`] says what keeps facts from us, and what mends it
 //! - [`plugin`] what the command lines of `check_postgres` and `check_pgactivity` share
 //! - [`check_pgactivity`] the command line of that program
+//! - [`check_postgres`] the command line of the one
 //! - [`import`] makes definitions of files that were written for other exporters
 //! - [`cli`] the command line
 //!
@@ -31,6 +32,7 @@ pub mod agent;
 pub mod catalog;
 pub mod check;
 pub mod check_pgactivity;
+pub mod check_postgres;
 pub mod cli;
 pub mod collect;
 pub mod config;

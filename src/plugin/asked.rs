@@ -70,6 +70,17 @@ impl Asked {
         Ok(Self { session, catalog: Arc::clone(catalog), until, limit, is_its_users: true })
     }
 
+    /// Becomes another role for all that is asked from now on: its name as SQL writes it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such role, or ours may not become it.
+    pub async fn set_role(&mut self, role: &str) -> Result<(), AskError> {
+        let bare = role.strip_prefix('"').and_then(|role| role.strip_suffix('"'));
+        let name = bare.map_or_else(|| role.to_lowercase(), |bare| bare.replace("\"\"", "\""));
+        self.ask(&format!("SET ROLE \"{}\"", name.replace('"', "\"\""))).await.map(drop)
+    }
+
     /// `server_version_num`, such as 150006; 0 on a console.
     pub fn version(&self) -> u32 {
         self.session.version()

@@ -1,0 +1,5 @@
+//! Standbys, slots, rows that are replicated.
+
+use crate::check_postgres::Action;
+
+pub(super) const ACTIONS: &[Action] = &[];

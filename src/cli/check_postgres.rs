@@ -1,0 +1,67 @@
+//! `pgvitals check-postgres`, and pgvitals called as `check_postgres`, `check_postgres.pl` or `check_postgres_ACTION`.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::{EXIT_UNKNOWN, in_full, print, sources};
+use crate::check_postgres::{Invocation, Outcome, install, run as run_line};
+use crate::panics::{self, caught};
+use crate::server::Environment;
+
+/// What the original calls itself.
+const NAME: &str = "check_postgres.pl";
+
+/// The arguments that are the original's, after the name it is called by: all but the first when that name is one of the
+/// original's, or those after the subcommand.
+pub(super) fn arguments(arguments: &[OsString]) -> Option<(&Path, &[OsString])> {
+    let (program, rest) = arguments.split_first()?;
+    let program = Path::new(program);
+    let name = program.file_name()?.to_string_lossy();
+    if name == NAME || name == "check_postgres" || name.starts_with("check_postgres_") {
+        return Some((program, rest));
+    }
+    match rest.split_first() {
+        Some((first, rest)) if first == "check-postgres" => Some((Path::new(NAME), rest)),
+        _ => None,
+    }
+}
+
+pub(super) fn run(program: &Path, arguments: &[OsString]) -> ExitCode {
+    let outcome = answer(program, arguments).unwrap_or_else(|error| {
+        let line = in_full(&error).replace('\n', " ");
+        Outcome { stdout: format!("ERROR: {line}\n"), stderr: String::new(), code: EXIT_UNKNOWN }
+    });
+    print(&outcome.stdout);
+    let _ = std::io::stderr().write_all(outcome.stderr.as_bytes());
+    ExitCode::from(outcome.code)
+}
+
+fn answer(program: &Path, arguments: &[OsString]) -> anyhow::Result<Outcome> {
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let invocation = Invocation {
+        program: name.to_string_lossy().into_owned(),
+        path: binary()?,
+        arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        folder: std::env::current_dir().unwrap_or_default(),
+        environment: Environment::of_process(),
+        catalog: Arc::new(sources::load_catalog(None)?),
+    };
+    let outcome = sources::runtime()?.block_on(caught(run_line(invocation)));
+    outcome.ok_or_else(|| anyhow::anyhow!(panics::REASON))
+}
+
+/// Makes the links of both plugins, and says what was done.
+pub(super) fn install_links(folder: &Path) -> anyhow::Result<()> {
+    let said = install(&binary()?, folder).with_context(|| format!("make links in {}", folder.display()))?;
+    print(&said);
+    Ok(())
+}
+
+fn binary() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find the binary of pgvitals")
+}
