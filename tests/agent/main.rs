@@ -24,6 +24,8 @@ mod catalog;
 mod certificates;
 /// `pgvitals check` as Nagios runs it.
 mod check;
+/// Beside `check_pgactivity` on the same servers.
+mod check_pgactivity;
 /// Databases that are entered on one server and not on another.
 mod chosen;
 /// Every class of failure, on every face.

@@ -1,0 +1,247 @@
+//! Beside `check_pgactivity`, with the same arguments, on one server, in the same minute: exit code, status, message and
+//! perfdata are the same, numbers and times aside.
+//!
+//! A case is a line, in the file of its subject:
+//!
+//! - words are separated by blanks, quotes as in a shell; steps by ` ;; `
+//! - `{primary}`, `{standby}`, `{both}` stand for the options of that server, `{down}` for a port where nobody listens,
+//!   `{folder}` for a folder that both programs see, `{data}` for the primary's data folder
+//! - a step `sql …` is run on the primary, in the database `app`, `sh …` by a shell in `{folder}`; what it says is not compared
+//! - `≠ ` before the line: the two differ, and `docs/check_pgactivity.md` has a line for the service that says why
+//! - ` => TEXT` after the line: only ours is run, and its output begins so (numbers as they are)
+//!
+//! `PGVITALS_CASES=backends` in the environment runs only those lines that have this in them.
+
+mod server;
+mod sessions;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
+use regex::Regex;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::command::{Ended, run};
+use crate::program::{BINARY, free_port};
+
+/// Debian's `check-pgactivity`.
+const ORIGINAL: &str = "/usr/lib/nagios/plugins/check_pgactivity";
+/// psql itself: what Debian has in PATH is a script.
+const PATH: &str = "/usr/lib/postgresql/15/bin:/usr/bin:/bin";
+
+/// What the cases of a subject need: statements for the database `app`, and the cases.
+struct Subject {
+    setup: &'static [&'static str],
+    cases: &'static [&'static str],
+}
+
+const SUBJECTS: &[&Subject] = &[&server::SUBJECT, &sessions::SUBJECT];
+
+/// A primary with a standby, and a folder for both programs.
+struct Scene {
+    primary: Cluster,
+    standby: Cluster,
+    folder: TempDir,
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Original,
+    Ours,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let conf = ["wal_level = logical", "autovacuum = off", "max_connections = 50", "max_prepared_transactions = 5"];
+        let conf = conf.into_iter().map(str::to_owned).collect();
+        let settings = Settings { conf, tcp: true, initdb: vec!["--data-checksums".to_owned()], ..Settings::default() };
+        let primary = Cluster::start(&Binaries::major(15).unwrap(), settings).await.unwrap();
+        for statement in ["CREATE DATABASE app", "CREATE ROLE mon LOGIN IN ROLE pg_monitor", "CREATE ROLE plain LOGIN"]
+        {
+            primary.sql("postgres", statement).await.unwrap();
+        }
+        for statement in SUBJECTS.iter().flat_map(|subject| subject.setup) {
+            primary.sql("app", statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+        let standby = primary.standby("standby").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["original", "ours", "both"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        symlink(BINARY, folder.path().join("ours/check_pgactivity")).unwrap();
+        Self { primary, standby, folder }
+    }
+
+    /// A folder that both see.
+    fn both(&self) -> PathBuf {
+        self.folder.path().join("both")
+    }
+
+    fn fill(&self, text: &str) -> String {
+        let options = |ports: String| format!("-h 127.0.0.1 -p {ports} -U postgres -d app");
+        let (primary, standby) = (self.primary.port(), self.standby.port());
+        text.replace("{primary}", &options(primary.to_string()))
+            .replace("{standby}", &options(standby.to_string()))
+            .replace("{both}", &options(format!("{primary},{standby}")))
+            .replace("{down}", &options(free_port().to_string()))
+            .replace("{folder}", &self.both().display().to_string())
+            .replace("{data}", &self.primary.data().display().to_string())
+    }
+
+    async fn call(&self, which: Which, step: &str) -> Ended {
+        let (name, program) = match which {
+            Which::Original => ("original", PathBuf::from(ORIGINAL)),
+            Which::Ours => ("ours", self.folder.path().join("ours/check_pgactivity")),
+        };
+        let own = self.folder.path().join(name);
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", PATH).env("HOME", &own).env("TZ", "UTC").current_dir(&own);
+        command.arg("--status-file").arg(own.join("status"));
+        command.args(words(&self.fill(step)));
+        run(command).await
+    }
+
+    /// Runs a step that is no call; false if it is one.
+    async fn prepared(&self, step: &str) -> bool {
+        if let Some(statement) = step.strip_prefix("sql ") {
+            self.primary.sql("app", statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        } else if let Some(line) = step.strip_prefix("sh ") {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &self.fill(line)]).current_dir(self.both());
+            let ended = run(shell).await;
+            assert_eq!(ended.code, 0, "{line}: {}", ended.stderr);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// What is wrong with a case.
+    async fn judge(&self, case: &str, documented: &BTreeSet<String>) -> Option<String> {
+        if let Some((line, expected)) = case.split_once(" => ") {
+            let mut last = Ended { code: 0, stdout: String::new(), stderr: String::new() };
+            for step in line.split(" ;; ") {
+                if !self.prepared(step).await {
+                    last = self.call(Which::Ours, step).await;
+                }
+            }
+            let said = format!("{}{}", last.stdout, last.stderr);
+            return (!said.starts_with(&self.fill(expected))).then(|| format!("{case}\n  {} {said}", last.code));
+        }
+        let (line, differs) = case.strip_prefix("≠ ").map_or((case, false), |line| (line, true));
+        let mut found = Vec::new();
+        for step in line.split(" ;; ") {
+            if self.prepared(step).await {
+                continue;
+            }
+            let (theirs, ours) = (self.call(Which::Original, step).await, self.call(Which::Ours, step).await);
+            let (expected, actual) = (Shape::of(&theirs), Shape::of(&ours));
+            if expected != actual {
+                found.push(format!("{case}\n  {expected:?}\n  {actual:?}\n  {theirs:?}\n  {ours:?}"));
+            }
+        }
+        match (differs, found.is_empty()) {
+            (false, false) => Some(found.join("\n")),
+            (false, true) => None,
+            (true, true) => Some(format!("{case}\n  does not differ")),
+            (true, false) => {
+                let words = words(line);
+                let named =
+                    |name: &String| words.iter().any(|word| word == name || word.starts_with(&format!("{name}=")));
+                (!documented.iter().any(named)).then(|| format!("{case}\n  is not in the docs\n{}", found.join("\n")))
+            }
+        }
+    }
+}
+
+/// What is compared.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    code: i32,
+    /// The status line without perfdata, and what follows it, with numbers, times and versions masked.
+    text: String,
+    long: String,
+    /// Label, unit or what is no number, thresholds; sorted, as the original's order is by chance.
+    perfdata: Vec<String>,
+    /// The first line on stderr.
+    complaint: String,
+}
+
+impl Shape {
+    fn of(ended: &Ended) -> Self {
+        let (first, long) = ended.stdout.split_once('\n').unwrap_or((&ended.stdout, ""));
+        let (text, perfdata) = first.split_once(" | ").unwrap_or((first, ""));
+        let entry = Regex::new(r"((?:'(?:[^']|'')*'|[^ '=]+)=)(-?[0-9.]+(?:e-?[0-9]+)?)?([^ ]*)").unwrap();
+        let mut perfdata: Vec<String> = entry
+            .captures_iter(perfdata)
+            .map(|entry| format!("{}{}{}", &entry[1], if entry.get(2).is_some() { "N" } else { "" }, &entry[3]))
+            .collect();
+        perfdata.sort();
+        // What libpq says of a server and what we say of it are two things.
+        let long = if text.contains("Query failed") { String::new() } else { masked(long) };
+        let complaint = ended.stderr.lines().next().unwrap_or_default();
+        Self { code: ended.code, text: masked(text), long, perfdata, complaint: masked(complaint) }
+    }
+}
+
+/// A text in which numbers are `N`, sizes `S`, intervals `I` and moments `T`.
+fn masked(text: &str) -> String {
+    let mut text = text.trim_end().to_owned();
+    for (found, mask) in [
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d", "T"),
+        (r"\b\d+(\.\d+)?(kB|MB|GB|TB|B)\b", "S"),
+        (r"\b(\d+[wd] )*\d+[hms](\d+[ms])*\b", "I"),
+        (r"\d+(\.\d+)?", "N"),
+    ] {
+        text = Regex::new(found).unwrap().replace_all(&text, mask).into_owned();
+    }
+    text
+}
+
+/// The words of a line, as a shell reads quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut quote, mut any) = (String::new(), None, false);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (Some(open), _) if letter == open => quote = None,
+            (None, '\'' | '"') => (quote, any) = (Some(letter), true),
+            (None, ' ') => {
+                if any || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            _ => word.push(letter),
+        }
+    }
+    if any || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// What the documentation says to differ: what stands in the first column of its table.
+fn documented() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/check_pgactivity.md");
+    let text = fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    rows.flat_map(|(names, _)| names.split("`, `")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_service_answers_as_the_original_does() {
+    let scene = Scene::start().await;
+    let documented = documented();
+    let only = std::env::var("PGVITALS_CASES").unwrap_or_default();
+    let mut wrong = Vec::new();
+    for case in SUBJECTS.iter().flat_map(|subject| subject.cases).filter(|case| case.contains(&only)) {
+        wrong.extend(scene.judge(case, &documented).await);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
