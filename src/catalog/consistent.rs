@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Definition, MetricColumn, Role, Scope, Texts, providers};
+use super::{DATNAME, Definition, MetricColumn, Role, Scope, Texts, providers};
 use crate::metric::Kind;
 use crate::source::{Source, SourceError};
 
@@ -122,7 +122,10 @@ fn explained_by_nothing(
                 format!("rule `{name}` is explained by `{}`, which is no listing and no definition", explain.listing);
             return Some((sought, reason));
         };
-        let column = explain.columns().into_iter().find(|column| !listing.names_column(column))?;
+        let column = explain
+            .columns()
+            .into_iter()
+            .find(|column| !(listing.names_column(column) || listing.scope == Scope::Database && *column == DATNAME))?;
         Some((
             sought,
             format!("rule `{name}` is explained by a column `{column}`, which `{}` has not", explain.listing),

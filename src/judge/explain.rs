@@ -31,7 +31,13 @@ impl Judge {
             let Some(explain) = check.rules().get(rule).and_then(|rule| rule.explain()) else { continue };
             let time = until.saturating_duration_since(Instant::now());
             let lines = match self.agent.list(&server, &explain.listing, time).await {
-                Ok(rows) => lines_of(explain, &rows, self.agent.catalog().text_length().unwrap_or(LONGEST_STATEMENT)),
+                Ok(rows) => {
+                    let catalog = self.agent.catalog();
+                    let is_of_one = catalog.listing(&explain.listing).is_some_and(|it| it.scope == Scope::Database);
+                    let datname = self.agent.database_of(&server).filter(|_| is_of_one);
+                    let most = catalog.text_length().unwrap_or(LONGEST_STATEMENT);
+                    lines_of(explain, &rows, datname.as_deref(), most)
+                }
                 // The findings say it already.
                 Err(ListError::Down { .. } | ListError::NoSuchServer(_)) => continue,
                 Err(error) => vec![format!("not explained: {error}")],
@@ -76,9 +82,14 @@ impl Judge {
     }
 }
 
-/// The worst rows as lines, and how many were left out.
-fn lines_of(explain: &Explain, rows: &RowSet, longest_statement: usize) -> Vec<String> {
-    let value = |row: usize| move |column: &str| rows.value(row, rows.column(column)?);
+/// The worst rows as lines, and how many were left out. Rows that do not say of which database they are, are of this one.
+fn lines_of(explain: &Explain, rows: &RowSet, datname: Option<&str>, longest_statement: usize) -> Vec<String> {
+    let value = |row: usize| {
+        move |column: &str| match rows.column(column) {
+            None => datname.filter(|_| column == DATNAME),
+            Some(at) => rows.value(row, at),
+        }
+    };
     let mut ranked: Vec<(f64, usize)> =
         (0..rows.len()).filter_map(|row| Some((explain.rank(value(row))?, row))).collect();
     // Stable: of equals, the listing's own order.

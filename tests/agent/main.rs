@@ -60,6 +60,8 @@ mod elsewhere;
 mod encryption;
 /// A long life: memory, files, connections and the log stay as they are.
 mod endurance;
+/// Who or what is behind a problem.
+mod explained;
 /// What the sinks write, read by the parsers that users have.
 mod exposition;
 /// Every way to be refused, and passwords from everywhere.
