@@ -14,7 +14,7 @@ mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use include_dir::{Dir, include_dir};
@@ -25,7 +25,7 @@ pub use definition::{DATNAME, Definition, Mistake, Query, Texts, Top, WANTED};
 pub use format::{Role, Scope, Version};
 pub use need::{Grantee, Lack, Need, Schema};
 
-use crate::check::{self, Check};
+use crate::check::{self, Check, Rule};
 use crate::collect::host;
 use crate::source::{Source, SourceError};
 
@@ -39,6 +39,8 @@ pub struct Catalog {
     definitions: Vec<Arc<Definition>>,
     listings: Vec<Arc<Definition>>,
     checks: Vec<Check>,
+    /// The file of each definition, in their order.
+    files: Vec<PathBuf>,
     /// How many characters of each text are shown; none: no definition of texts is asked.
     text_length: Option<usize>,
 }
@@ -88,7 +90,8 @@ impl Catalog {
         let listings = parse_all(listings, Definition::parse_listing)?;
         consistent::check(&definitions, &listings, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
-        Ok(Self { checks: check::group(rules), definitions, listings, text_length: None })
+        let files = sources.values().map(|source| source.file.clone()).collect();
+        Ok(Self { checks: check::group(rules), definitions, listings, files, text_length: None })
     }
 
     /// The same, in which the definitions of texts are asked and show so many characters of each; none: they are not asked.
@@ -154,6 +157,14 @@ impl Catalog {
     /// The check of this name.
     pub fn check(&self, name: &str) -> Option<&Check> {
         self.checks.iter().find(|check| check.name() == name)
+    }
+
+    /// Every rule as it is written, with its file and line there; of built-in ones `checks/NAME.toml`.
+    pub fn rules(&self) -> impl Iterator<Item = (&Path, usize, &Rule)> {
+        self.definitions.iter().zip(&self.files).flat_map(|(definition, file)| {
+            let lines = definition.rule_lines.iter();
+            definition.rules.iter().zip(lines).map(|(rule, line)| (file.as_path(), *line, rule))
+        })
     }
 
     /// The names of everything that is asked: definitions with a query, then host collectors.

@@ -8,6 +8,7 @@ mod expression;
 mod history;
 mod judge;
 mod rule;
+mod terms;
 mod threshold;
 mod verdict;
 
@@ -19,7 +20,9 @@ pub use expression::{Evaluation, Expression, ExpressionError, Facts, Gap, Value}
 pub use history::{History, Increase};
 pub use judge::{Answer, Availability, Outcome, judge};
 pub use rule::{Rule, RuleError, RuleSpec};
-pub use threshold::{Limits, Threshold, ThresholdError};
+pub(crate) use terms::is_line;
+pub use terms::{ALL, GROUP, IGNORE, Importance, Terms};
+pub use threshold::{Level, Limits, Threshold, ThresholdError};
 pub use verdict::{Finding, Perfdata, Status, Verdict};
 
 use crate::unit::Unit;
@@ -49,6 +52,38 @@ impl Check {
     /// Its rules, at least one, in the order they were given.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The groups that its rules are in.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        self.rules.iter().filter_map(|rule| rule.terms().group.as_deref()).collect()
+    }
+
+    /// The same with what these terms say before those of its rules, and with this reason if one is given.
+    #[must_use]
+    pub fn agreed(&self, terms: &Terms, reason: Option<&str>) -> Self {
+        let rules = self.rules.iter().cloned().map(|rule| rule.agreed(terms, reason)).collect();
+        Self { name: self.name.clone(), rules }
+    }
+
+    /// The same with these levels in place of its rules', by unit as [`Check::limits`] has it; [`Level::Never`] is for all.
+    ///
+    /// # Errors
+    ///
+    /// None of its rules has the unit, or the level is [`Level::Missing`], which only a rule can say.
+    pub fn with_levels(&self, warning: Option<Level>, critical: Option<Level>) -> Result<Self, ThresholdError> {
+        let range = |level: Option<Level>| match level {
+            Some(Level::Missing) => Err(ThresholdError::Missing),
+            level => Ok(level.and_then(Level::threshold)),
+        };
+        let limits = self.limits(&Limits { warning: range(warning)?, critical: range(critical)? })?;
+        let rules = self.rules.iter().cloned().zip(limits).map(|(rule, limits)| {
+            rule.with_limits(Limits {
+                warning: limits.warning.filter(|_| warning != Some(Level::Never)),
+                critical: limits.critical.filter(|_| critical != Some(Level::Never)),
+            })
+        });
+        Ok(Self { name: self.name.clone(), rules: rules.collect() })
     }
 
     /// The counters whose past it needs, each with a window, for [`History::new`].

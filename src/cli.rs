@@ -10,6 +10,7 @@ mod doctor;
 mod generate;
 mod import;
 mod once;
+mod policy;
 mod serve;
 mod show;
 mod sources;
@@ -59,6 +60,8 @@ enum Command {
     List(CatalogArgs),
     /// Print a definition or a check
     Show(ShowArgs),
+    /// Print the rules in force as a monitoring policy, or what nobody has agreed on yet
+    Policy(PolicyArgs),
     /// Print configuration for other programs, or the reference of metrics, made from the definitions in force
     Generate(GenerateArgs),
     /// Make definitions of files that were written for other exporters
@@ -200,6 +203,43 @@ struct ShowArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+struct PolicyArgs {
+    #[command(flatten)]
+    catalog: CatalogArgs,
+    /// csv for a spreadsheet, md for a page
+    #[arg(long, value_enum, default_value = "md")]
+    format: PolicyFormat,
+    /// Print the rules that lack one of these, with file and line, and exit with 1 if there are any
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KEY,...",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = "importance,action,reason",
+        conflicts_with = "format"
+    )]
+    lint: Option<Vec<Agreed>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PolicyFormat {
+    Csv,
+    Md,
+}
+
+/// What a policy says of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Agreed {
+    Importance,
+    Every,
+    Action,
+    Owner,
+    Reason,
+}
+
+#[derive(Clone, Debug, Args)]
 struct GenerateArgs {
     #[command(flatten)]
     catalog: CatalogArgs,
@@ -316,6 +356,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::InstallLinks(args) => check_postgres::install_links(&args.folder),
         Command::List(args) => show::list(&args),
         Command::Show(args) => show::show(&args),
+        Command::Policy(args) => match policy::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Generate(args) => generate::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Validate(args) => show::validate(&args),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use sections::{
-    Discovery, GraphiteSection, History, HostConfig, HostEnabled, Sampling, ServerConfig, StatementsSection,
-    Thresholds, WebSection,
+    CheckSection, Discovery, GraphiteSection, History, HostConfig, HostEnabled, Sampling, ServerConfig,
+    StatementsSection, WebSection,
 };
 
 use crate::server::Databases;
@@ -59,8 +59,8 @@ pub struct Config {
     pub history: History,
     /// How often samples are taken between readings; none are without it.
     pub sampling: Option<Sampling>,
-    /// Other thresholds for checks, by name.
-    pub check: BTreeMap<String, Thresholds>,
+    /// Other thresholds for checks, and what was agreed on about them, by name.
+    pub check: BTreeMap<String, CheckSection>,
 }
 
 impl Default for Config {

@@ -2,7 +2,6 @@
 
 mod explain;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,11 @@ use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Report, Skip, 
 use crate::catalog::{Catalog, Provider};
 use crate::check::{self, Answer, Check, Facts, History, Limits, Status, Threshold, ThresholdError, Verdict};
 
-/// An agent, the thresholds in force, and the history behind rates.
+/// An agent, the checks in force, and the history behind rates.
 #[derive(Debug)]
 pub struct Judge {
     agent: Arc<Agent>,
-    limits: BTreeMap<String, Limits>,
+    checks: Vec<Check>,
     history: Mutex<History>,
 }
 
@@ -52,14 +51,14 @@ impl Overrides {
 }
 
 impl Judge {
-    /// A judge over an agent's facts, with thresholds by check in place of the definitions' own. It remembers what
-    /// `previous` does of counters that are still asked in the same way, of the same server.
-    pub fn new(agent: Arc<Agent>, limits: BTreeMap<String, Limits>, previous: Option<&Self>) -> Self {
+    /// A judge over an agent's facts by these checks, which are those of its catalog, or what the configuration makes of
+    /// them. It remembers what `previous` does of counters that are still asked in the same way, of the same server.
+    pub fn new(agent: Arc<Agent>, checks: Vec<Check>, previous: Option<&Self>) -> Self {
         let history = match previous {
-            None => History::new(windows(agent.catalog())),
-            Some(previous) => previous.history_for(&agent),
+            None => History::new(windows(&checks)),
+            Some(previous) => previous.history_for(&agent, &checks),
         };
-        Self { agent, limits, history: Mutex::new(history) }
+        Self { agent, checks, history: Mutex::new(history) }
     }
 
     /// The agent whose facts it judges.
@@ -67,7 +66,7 @@ impl Judge {
         &self.agent
     }
 
-    fn history_for(&self, agent: &Agent) -> History {
+    fn history_for(&self, agent: &Agent, checks: &[Check]) -> History {
         let (old, new) = (self.agent.catalog(), agent.catalog());
         let text = |catalog: &Catalog, name: &str| catalog.definition(name).map(|definition| definition.text.clone());
         let is_provided_alike = |provider: &Provider<'_>| match provider {
@@ -81,13 +80,13 @@ impl Judge {
         };
         let is_of_same = |server: Option<&str>| server.is_none_or(|name| agent.has_server_of(&self.agent, name));
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.continued(windows(new), is_asked_alike, is_of_same)
+        history.continued(windows(checks), is_asked_alike, is_of_same)
     }
 
     /// Reads the counters whose past some rule needs, and gives the reading.
     pub async fn remember(&self) -> Reading {
         let catalog = self.agent.catalog();
-        let counters = windows(catalog).map(|(metric, _)| metric);
+        let counters = windows(&self.checks).map(|(metric, _)| metric);
         let reading = self.agent.read(&want(catalog, counters)).await;
         self.history.lock().unwrap_or_else(PoisonError::into_inner).record(&reading.snapshot);
         reading
@@ -100,11 +99,11 @@ impl Judge {
     /// There is no such check, or a threshold does not fit it.
     pub async fn check(&self, name: &str, overrides: &Overrides, deadline: Duration) -> Result<Verdict, JudgeError> {
         let check = self.find(name)?;
-        let given = overrides.limits_of(&check)?;
+        let given = overrides.limits_of(check)?;
         let want = Want { deadline, ..want(self.agent.catalog(), check.metrics()) };
         let until = Instant::now() + deadline;
         let reading = self.agent.read(&want).await;
-        let mut verdict = self.judge(&check, &reading, given);
+        let mut verdict = self.judge(check, &reading, given);
         self.explain(&mut verdict, until).await;
         Ok(verdict)
     }
@@ -122,7 +121,7 @@ impl Judge {
         deadline: Duration,
     ) -> Result<Verdict, JudgeError> {
         let check = self.find(name)?;
-        overrides.limits_of(&check)?;
+        overrides.limits_of(check)?;
         if check.windows().next().is_some() {
             self.remember().await;
             // Longer than `fresh_for`, or the second reading would be the first one again.
@@ -130,7 +129,7 @@ impl Judge {
             self.remember().await;
         }
         let verdict = self.check(name, overrides, deadline).await?;
-        if verdict.status == Status::Ok && self.needs_memory(&check) {
+        if verdict.status == Status::Ok && self.needs_memory(check) {
             return Ok(Verdict::unknown(
                 name,
                 "only an agent that was there before can tell who is missing: ask it with --agent",
@@ -149,27 +148,25 @@ impl Judge {
     /// Every check's verdict, not explained, and the reading they were made from.
     pub async fn check_all(&self) -> (Reading, Vec<Verdict>) {
         let reading = self.agent.read(&Want::default()).await;
-        let checks = self.agent.catalog().checks();
-        let verdicts = checks.iter().map(|check| self.judge(check, &reading, Limits::default())).collect();
+        let verdicts = self.checks.iter().map(|check| self.judge(check, &reading, Limits::default())).collect();
         (reading, verdicts)
     }
 
-    fn find(&self, name: &str) -> Result<Check, JudgeError> {
-        self.agent.catalog().check(name).cloned().ok_or_else(|| JudgeError::NoSuchCheck(name.to_owned()))
+    fn find(&self, name: &str) -> Result<&Check, JudgeError> {
+        let check = self.checks.iter().find(|check| check.name() == name);
+        check.ok_or_else(|| JudgeError::NoSuchCheck(name.to_owned()))
     }
 
     fn judge(&self, check: &Check, reading: &Reading, given: Limits) -> Verdict {
-        let own = self.limits.get(check.name()).copied().unwrap_or_default();
-        let limits = Limits { warning: given.warning.or(own.warning), critical: given.critical.or(own.critical) };
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let facts = Facts { snapshot: &reading.snapshot, history: Some(&history) };
-        check::judge(check, facts, &|metric: &str| answers(self.agent.catalog(), reading, metric), &limits)
+        check::judge(check, facts, &|metric: &str| answers(self.agent.catalog(), reading, metric), &given)
     }
 }
 
 /// The counters whose past some rule needs, each with its window.
-fn windows(catalog: &Catalog) -> impl Iterator<Item = (&str, Duration)> {
-    catalog.checks().iter().flat_map(Check::windows)
+fn windows(checks: &[Check]) -> impl Iterator<Item = (&str, Duration)> {
+    checks.iter().flat_map(Check::windows)
 }
 
 /// The collectors that provide these metrics.

@@ -5,16 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Spanned;
 use tracing::warn;
 
 use crate::access::Policy;
 use crate::agent::{Agent, Ledger};
 use crate::catalog::Catalog;
-use crate::check::{Check, Limits};
+use crate::check::{Check, Level, ThresholdError, is_line};
 use crate::collect::host::Roots;
-use crate::config::{Config, HostEnabled, Loaded, ServerConfig, USUAL_CHECKS};
-use crate::judge::{Judge, Overrides};
+use crate::config::{CheckSection, Config, HostEnabled, Loaded, ServerConfig, USUAL_CHECKS};
+use crate::judge::Judge;
 use crate::server::{
     ConnectOptions, Databases, DiscoveryRoots, DsnError, Environment, Keywords, Password, cluster_name, discover,
 };
@@ -32,7 +31,7 @@ pub struct Plan {
     /// Who may read the web server.
     pub policy: Policy,
     databases_of: BTreeMap<String, Databases>,
-    thresholds: BTreeMap<String, Limits>,
+    checks: Vec<Check>,
     environment: Arc<Environment>,
 }
 
@@ -65,11 +64,11 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// A plan from parts, with the thresholds that the definitions bring.
+    /// A plan from parts, with the checks that the definitions bring.
     pub fn new(config: Config, catalog: Arc<Catalog>, servers: Servers) -> Self {
         let environment = Arc::new(Environment::new(|_| None));
-        let (policy, databases_of, thresholds) = (Policy::default(), BTreeMap::new(), BTreeMap::new());
-        Self { config, catalog, servers, policy, databases_of, thresholds, environment }
+        let (policy, databases_of, checks) = (Policy::default(), BTreeMap::new(), catalog.checks().to_vec());
+        Self { config, catalog, servers, policy, databases_of, checks, environment }
     }
 
     /// Reads the configuration and everything it names.
@@ -82,11 +81,11 @@ impl Plan {
     pub fn load(file: Option<&Path>, dsns: &[String], environment: Environment) -> Result<Self, PlanError> {
         let loaded = Loaded::read(file)?;
         let catalog = Arc::new(load_catalog(&loaded.config)?);
-        let thresholds = thresholds(&loaded, &catalog)?;
+        let checks = checks_in_force(&loaded, &catalog)?;
         let mut databases_of = BTreeMap::new();
         let servers = servers(&loaded, dsns, &environment, &mut databases_of)?;
         let (policy, environment) = (Policy::default(), Arc::new(environment));
-        Ok(Self { config: loaded.config, catalog, servers, policy, databases_of, thresholds, environment })
+        Ok(Self { config: loaded.config, catalog, servers, policy, databases_of, checks, environment })
     }
 
     /// Reads who may read the web server, from this file or the one that the configuration names. Apart from the rest,
@@ -123,7 +122,7 @@ impl Plan {
         for (name, options) in self.find_servers() {
             agent.watch(&name, options, before.map(Arc::as_ref));
         }
-        Judge::new(Arc::new(agent), self.thresholds.clone(), previous)
+        Judge::new(Arc::new(agent), self.checks.clone(), previous)
     }
 
     /// The servers as they are now: the named ones, or those found on this host.
@@ -183,26 +182,46 @@ pub fn load_catalog(config: &Config) -> Result<Catalog, SourceError> {
     Ok(catalog?.with_texts(statements.texts.then_some(statements.text_length)))
 }
 
-fn thresholds(loaded: &Loaded, catalog: &Catalog) -> Result<BTreeMap<String, Limits>, SourceError> {
-    let mut all = BTreeMap::new();
-    for (name, written) in &loaded.config.check {
-        let check = catalog.check(name).ok_or_else(|| {
-            let known = catalog.checks().iter().map(Check::name).collect::<Vec<_>>().join(", ");
-            let table = loaded.place_of(&format!("[check.{name}]"));
-            loaded.mistake(table, format!("no check `{name}`, expected one of: {known}"))
-        })?;
-        // One after the other, so that a mistake names the line of its own limit.
-        let limits_of = |warning: Option<&Spanned<String>>, critical: Option<&Spanned<String>>| {
-            let text = |limit: Option<&Spanned<String>>| limit.map(|limit| limit.get_ref().clone());
-            let overrides = Overrides { warning: text(warning), critical: text(critical) };
-            let at = warning.or(critical).map_or(0, |limit| limit.span().start);
-            overrides.limits_of(check).map_err(|error| loaded.mistake(at, error.to_string()))
-        };
-        let Limits { warning, .. } = limits_of(written.warning.as_ref(), None)?;
-        let Limits { critical, .. } = limits_of(None, written.critical.as_ref())?;
-        all.insert(name.clone(), Limits { warning, critical });
+/// The checks of a catalog with what the configuration says of them.
+///
+/// # Errors
+///
+/// The configuration names a check that there is not, or says of one what does not fit it.
+pub fn checks_in_force(loaded: &Loaded, catalog: &Catalog) -> Result<Vec<Check>, SourceError> {
+    let sections = &loaded.config.check;
+    if let Some(name) = sections.keys().find(|name| catalog.check(name).is_none()) {
+        let known = catalog.checks().iter().map(Check::name).collect::<Vec<_>>().join(", ");
+        let table = loaded.place_of(&format!("[check.{name}]"));
+        return Err(loaded.mistake(table, format!("no check `{name}`, expected one of: {known}")));
     }
-    Ok(all)
+    let amended = catalog.checks().iter().map(|check| match sections.get(check.name()) {
+        Some(section) => amended(loaded, check, section),
+        None => Ok(check.clone()),
+    });
+    amended.collect()
+}
+
+fn amended(loaded: &Loaded, check: &Check, section: &CheckSection) -> Result<Check, SourceError> {
+    let mistake = |key: &str, reason: String| {
+        let table = || loaded.place_of(&format!("[check.{}]", check.name()));
+        loaded.mistake(section.place_of(key).unwrap_or_else(table), reason)
+    };
+    let terms = section.terms();
+    terms.check().map_err(|(key, reason)| mistake(key, reason))?;
+    let reason = section.reason.as_ref().map(|reason| reason.get_ref().as_str());
+    if reason.is_some_and(|reason| !is_line(reason)) {
+        return Err(mistake("reason", "expected one line of text".to_owned()));
+    }
+    let mut check = check.agreed(&terms, reason);
+    // One after the other, so that a mistake names the line of its own level.
+    for (key, written) in [("warning", &section.warning), ("critical", &section.critical)] {
+        let Some(written) = written else { continue };
+        let wrong = |wrong: ThresholdError| mistake(key, wrong.to_string());
+        let level = Some(written.get_ref().parse::<Level>().map_err(wrong)?);
+        let (warning, critical) = if key == "warning" { (level, None) } else { (None, level) };
+        check = check.with_levels(warning, critical).map_err(wrong)?;
+    }
+    Ok(check)
 }
 
 fn servers(

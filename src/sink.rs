@@ -5,6 +5,7 @@ pub mod json;
 pub mod nagios;
 pub mod objects;
 pub mod openmetrics;
+pub mod policy;
 pub mod prometheus;
 
 use std::fmt::Write;

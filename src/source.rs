@@ -89,8 +89,7 @@ impl Source {
 
     /// A mistake at this byte of the text.
     pub fn mistake(&self, at: usize, reason: impl Into<String>) -> SourceError {
-        let line = 1 + self.text.bytes().take(at).filter(|&byte| byte == b'\n').count();
-        SourceError::Mistake { file: self.file.clone(), line, reason: reason.into() }
+        SourceError::Mistake { file: self.file.clone(), line: line_of(&self.text, at), reason: reason.into() }
     }
 
     /// What the TOML parser found, but for what may hold a password: the text it quotes after its first line, and values.
@@ -98,6 +97,11 @@ impl Source {
         let reason = error.message().lines().next().unwrap_or_default();
         self.mistake(error.span().unwrap_or_default().start, without_dsn(&without_value(reason)))
     }
+}
+
+/// The line of this byte of a text, from 1 on.
+pub(crate) fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count()
 }
 
 /// `invalid type: string "…", expected …` without the value: a DSN or a command may have been put in another place.

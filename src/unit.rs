@@ -40,7 +40,7 @@ pub enum UnitError {
         unit: String,
     },
     /// It is more than a number can hold.
-    #[error("`{0}` is too large")]
+    #[error("`{0}` is too large: expected a number below 1e308")]
     Large(String),
     /// A quantity, but not a span of time.
     #[error("`{0}` is not a duration: expected a number with us, ms, s, min, h, d or w, such as `15min`")]
@@ -57,7 +57,7 @@ pub const LONGEST_SPAN: Duration = Duration::from_secs(3_650 * 86_400);
 /// A number in base units, with the unit if one was written.
 ///
 /// Bytes: `B`, and `kB` to `EB` or `KiB` to `EiB`, all powers of 1024, in any case. Time: `us`, `ms`, `s` or `sec`, `m`
-/// or `min`, `h`, `d`, `w`; there are no months and no years, and `m` is a minute as in `PromQL`, never a megabyte.
+/// or `min`, `h`, `d`, `w`, and the words from `second` to `weeks`; there are no months and no years, and `m` is a minute as in `PromQL`, never a megabyte.
 /// Ratio: `%`. Blanks may stand before the unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantity {
@@ -89,11 +89,21 @@ const SUFFIXES: &[Suffix] = &[
     Suffix("ms", Unit::Seconds, -3, 1.0),
     Suffix("s", Unit::Seconds, 0, 1.0),
     Suffix("sec", Unit::Seconds, 0, 1.0),
+    Suffix("second", Unit::Seconds, 0, 1.0),
+    Suffix("seconds", Unit::Seconds, 0, 1.0),
     Suffix("m", Unit::Seconds, 0, 60.0),
     Suffix("min", Unit::Seconds, 0, 60.0),
+    Suffix("minute", Unit::Seconds, 0, 60.0),
+    Suffix("minutes", Unit::Seconds, 0, 60.0),
     Suffix("h", Unit::Seconds, 0, 3_600.0),
+    Suffix("hour", Unit::Seconds, 0, 3_600.0),
+    Suffix("hours", Unit::Seconds, 0, 3_600.0),
     Suffix("d", Unit::Seconds, 0, 86_400.0),
+    Suffix("day", Unit::Seconds, 0, 86_400.0),
+    Suffix("days", Unit::Seconds, 0, 86_400.0),
     Suffix("w", Unit::Seconds, 0, 604_800.0),
+    Suffix("week", Unit::Seconds, 0, 604_800.0),
+    Suffix("weeks", Unit::Seconds, 0, 604_800.0),
     Suffix("%", Unit::Ratio, -2, 1.0),
 ];
 
@@ -175,6 +185,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         return Err(UnitError::Long(text.trim().to_owned()));
     }
     Duration::try_from_secs_f64(quantity.value).map_err(|_| wrong())
+}
+
+/// A span of time in the words of a policy: `10 seconds`, `1 hour`, `90 minutes`; what is no whole second, in its short form.
+pub fn span_in_words(span: Duration) -> String {
+    const WORDS: [(u64, &str); 5] =
+        [(604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let seconds = span.as_secs();
+    match WORDS.iter().find(|(size, _)| seconds >= *size && seconds.is_multiple_of(*size)) {
+        Some((size, word)) if span.subsec_nanos() == 0 => {
+            let count = seconds / size;
+            format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+        }
+        _ => format_value(Unit::Seconds, span.as_secs_f64()),
+    }
 }
 
 /// A span of time in a configuration: a string such as `"15min"`, never a bare number, which would not say its unit.
@@ -299,6 +323,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_span_in_words_is_read_again() {
+        for (span, words) in [("1h", "1 hour"), ("10s", "10 seconds"), ("90min", "90 minutes"), ("1d", "1 day")] {
+            let Span(read) = span.parse().unwrap();
+            assert_eq!(span_in_words(read), words);
+            assert_eq!(words.parse(), Ok(Span(read)));
+        }
+        assert_eq!(span_in_words(Duration::from_millis(500)), "500 ms");
+    }
+
+    #[test]
     fn quantities_are_read_in_base_units() {
         for (text, value, unit) in [
             ("10", 10.0, None),
@@ -320,6 +354,8 @@ mod tests {
             ("15min", 900.0, Some(Unit::Seconds)),
             ("2h", 7_200.0, Some(Unit::Seconds)),
             ("1w", 604_800.0, Some(Unit::Seconds)),
+            ("1 hour", 3_600.0, Some(Unit::Seconds)),
+            ("10 seconds", 10.0, Some(Unit::Seconds)),
             ("7%", 0.07, Some(Unit::Ratio)),
             ("99.9 %", 0.999, Some(Unit::Ratio)),
         ] {

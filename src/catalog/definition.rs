@@ -12,6 +12,7 @@ use super::column::{MetricColumn, metric_column};
 use super::format::{FileSpec, Role, Scope, Version};
 use super::need::Need;
 use crate::check::Rule;
+use crate::source::line_of;
 use crate::unit::Span;
 use parts::label_names;
 
@@ -61,6 +62,8 @@ pub struct Definition {
     pub metrics: Vec<MetricColumn>,
     /// When its families are a problem.
     pub rules: Vec<Rule>,
+    /// The line of the file at which each of them begins.
+    pub rule_lines: Vec<usize>,
     /// The file as it was written.
     pub text: String,
 }
@@ -193,6 +196,7 @@ impl Definition {
                 .map(|metric| metric_column(metric, &labels, spec.scope))
                 .collect::<Result<_, _>>()?,
             rules: parts::rules(&spec)?,
+            rule_lines: spec.rule.iter().map(|rule| line_of(text, rule.span().start)).collect(),
             text: text.to_owned(),
         };
         definition.open_path();

@@ -56,7 +56,8 @@ const MOST_NAMED: usize = 3;
 ///
 /// For each rule and server: values are held against the limits; where the collector failed it is UNKNOWN with the
 /// reason (CRITICAL for the check `online`), where it was skipped the rule does not apply, and where it ran without giving
-/// a sample it is OK with the rule's `none` text, or UNKNOWN if the rule has none. A check of which nothing applies is OK
+/// a sample it is OK with the rule's `none` text (or what its level `missing` says), or UNKNOWN if the rule has none. A rule that
+/// the policy ignores is left out. A check of which nothing applies is OK
 /// and says why; a rate of a counter that was read only once is UNKNOWN. `overrides` are the thresholds of a command line
 /// ([`Check::limits`]); one that fits no rule makes the verdict UNKNOWN.
 pub fn judge<A: Availability + ?Sized>(
@@ -104,6 +105,9 @@ impl Findings {
         facts: Facts<'_>,
         availability: &A,
     ) {
+        if rule.terms().is_ignored() {
+            return self.skipped.push((None, "the policy says to ignore it".to_owned()));
+        }
         let (outcomes, unprovided) = outcomes(rule, availability);
         let Evaluation { values, gaps } = rule.expression().evaluate(facts);
         let mut settled: HashSet<Option<String>> = HashSet::new();
@@ -136,7 +140,7 @@ impl Findings {
                 Outcome::Skipped(reason) => self.skipped.push((server, reason)),
                 Outcome::Ran => {
                     let (status, text) = match rule.none() {
-                        Some(none) => (Status::Ok, none.to_owned()),
+                        Some(none) => (rule.missing().unwrap_or_default(), none.to_owned()),
                         None => (Status::Unknown, format!("no value for `{}`", rule.expression())),
                     };
                     self.note(index, server, status, text);

@@ -7,9 +7,10 @@ use serde::Deserialize;
 
 use super::explain::{Explain, Wanted};
 use super::expression::{Expression, Value};
-use super::threshold::{Limits, Threshold};
+use super::terms::{ALL, Importance, NAME, Terms, is_line, is_name};
+use super::threshold::{Level, Limits};
 use super::verdict::Status;
-use crate::unit::{Unit, format_value};
+use crate::unit::{Span, Unit, format_value};
 
 /// A `[[rule]]` as it is written in a definition.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -22,15 +23,16 @@ pub struct RuleSpec {
     /// The unit of its values.
     #[serde(default)]
     pub unit: Unit,
-    /// The range outside of which a value is a warning.
+    /// The range outside of which a value is a warning, or another [`Level`].
     pub warning: Option<String>,
-    /// The range outside of which a value is critical.
+    /// The range outside of which a value is critical, or another [`Level`].
     pub critical: Option<String>,
     /// One line for a value, with `{value}`, `{label}`, and `{label?}` for a label that is left out where it is empty.
     pub summary: String,
     /// The line for a value that is OK, where the summary would tell of a problem that is not there.
     pub ok: Option<String>,
-    /// What is said, with OK, when all was read and there is no sample. Without it that is UNKNOWN.
+    /// What is said, with OK, when all was read and there is no sample. Without it that is UNKNOWN. With a level `missing` it is
+    /// what is said with that level.
     pub none: Option<String>,
     /// What its values are called in perfdata, when its check has several rules.
     pub perfdata: Option<String>,
@@ -44,6 +46,18 @@ pub struct RuleSpec {
     pub explain_by: Option<String>,
     /// What columns must say for a row to be shown.
     pub explain_where: Option<Wanted>,
+    /// What a policy calls it; the check's name if left out.
+    pub monitor: Option<String>,
+    /// [`Terms::importance`].
+    pub importance: Option<Importance>,
+    /// [`Terms::every`].
+    pub every: Option<Span>,
+    /// [`Terms::action`].
+    pub action: Option<String>,
+    /// [`Terms::owner`].
+    pub owner: Option<String>,
+    /// [`Terms::group`].
+    pub group: Option<String>,
 }
 
 /// What is wrong with a rule; whoever read the file adds its name and the line of the key.
@@ -71,6 +85,9 @@ pub struct Rule {
     perfdata: Option<String>,
     reason: String,
     explain: Option<Explain>,
+    missing: Option<Status>,
+    monitor: Option<String>,
+    terms: Terms,
 }
 
 impl TryFrom<RuleSpec> for Rule {
@@ -78,41 +95,75 @@ impl TryFrom<RuleSpec> for Rule {
 
     fn try_from(spec: RuleSpec) -> Result<Self, RuleError> {
         let explanation = spec.explanation();
-        let RuleSpec { name, value, unit, warning, critical, summary, ok, none, perfdata, reason, .. } = spec;
+        let RuleSpec { name, value, unit, summary, ok, none, perfdata, reason, monitor, .. } = spec;
         let error = |key, reason: String| RuleError { rule: name.clone(), key, reason };
-        let is_name = name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
-        if !is_name {
-            return Err(error("name", format!("`{name}`: expected small letters, digits, `-` and `_`")));
+        if !is_name(&name) {
+            return Err(error("name", format!("`{name}`: expected {NAME}")));
+        }
+        if name == ALL {
+            return Err(error("name", format!("`{name}`: expected another name, this one stands for every check")));
         }
         let expression: Expression = value.parse().map_err(|wrong| error("value", format!("{wrong}")))?;
         if expression.metrics().is_empty() {
             return Err(error("value", format!("`{value}` is always the same: expected at least one metric")));
         }
-        let threshold = |key, text: Option<String>| {
-            let Some(text) = text else { return Ok(None) };
-            let threshold: Threshold = text.parse().map_err(|wrong| error(key, format!("{wrong}")))?;
-            threshold.check_unit(unit).map_err(|wrong| error(key, wrong.to_string()))?;
-            Ok(Some(threshold))
+        let level = |key, text: Option<String>| {
+            let level = text.as_deref().map_or(Ok(Level::Never), str::parse);
+            let level = level.map_err(|wrong| error(key, format!("{wrong}")))?;
+            if let Level::Range(threshold) = &level {
+                threshold.check_unit(unit).map_err(|wrong| error(key, wrong.to_string()))?;
+            }
+            if level == Level::Missing && none.is_none() {
+                return Err(error(key, "`missing`: expected `none` too, which says what is missing".to_owned()));
+            }
+            Ok(level)
         };
-        let limits = Limits { warning: threshold("warning", warning)?, critical: threshold("critical", critical)? };
+        let (warning, critical) = (level("warning", spec.warning)?, level("critical", spec.critical)?);
+        let missing = match (warning, critical) {
+            (_, Level::Missing) => Some(Status::Critical),
+            (Level::Missing, _) => Some(Status::Warning),
+            _ => None,
+        };
+        let limits = Limits { warning: warning.threshold(), critical: critical.threshold() };
         if let Limits { warning: Some(warning), critical: Some(critical) } = &limits
             && !warning.is_within(critical)
         {
             let wrong = format!("`{warning}` is never reached before critical `{critical}`: expected a narrower range");
             return Err(error("warning", wrong));
         }
-        let optional = [("ok", ok.as_deref()), ("none", none.as_deref()), ("perfdata", perfdata.as_deref())];
-        for (key, text) in [("summary", Some(summary.as_str())), ("reason", Some(&*reason))].into_iter().chain(optional)
-        {
-            if text.is_some_and(|text| text.trim().is_empty() || text.contains('\n')) {
+        let texts =
+            [("summary", Some(&summary)), ("reason", Some(&reason)), ("ok", ok.as_ref()), ("none", none.as_ref())];
+        for (key, text) in texts.into_iter().chain([("perfdata", perfdata.as_ref()), ("monitor", monitor.as_ref())]) {
+            if text.is_some_and(|text| !is_line(text)) {
                 return Err(error(key, "expected one line of text".to_owned()));
             }
         }
         let explain = explanation.map_err(|(key, reason)| error(key, reason))?;
+        let terms = Terms {
+            importance: spec.importance,
+            every: spec.every.map(|Span(every)| every),
+            action: spec.action,
+            owner: spec.owner,
+            group: spec.group,
+        };
+        terms.check().map_err(|(key, reason)| error(key, reason))?;
         let summary = Template::parse(&summary).map_err(|reason| error("summary", reason))?;
         let ok = ok.map(|ok| Template::parse(&ok)).transpose().map_err(|reason| error("ok", reason))?;
-        Ok(Self { name, expression, unit, limits, summary, ok, none, perfdata, reason, explain })
+        Ok(Self {
+            name,
+            expression,
+            unit,
+            limits,
+            summary,
+            ok,
+            none,
+            perfdata,
+            reason,
+            missing,
+            monitor,
+            terms,
+            explain,
+        })
     }
 }
 
@@ -155,6 +206,34 @@ impl Rule {
     /// Whose rows explain a problem that it finds.
     pub fn explain(&self) -> Option<&Explain> {
         self.explain.as_ref()
+    }
+
+    /// How bad it is that there is no sample where all was read; none where it is not.
+    pub fn missing(&self) -> Option<Status> {
+        self.missing
+    }
+
+    /// What a policy calls it.
+    pub fn monitor(&self) -> &str {
+        self.monitor.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What people have agreed on about it.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The same with these limits.
+    #[must_use]
+    pub(super) fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The same with what these terms say before its own, and with this reason if one is given.
+    #[must_use]
+    pub(super) fn agreed(self, terms: &Terms, reason: Option<&str>) -> Self {
+        let reason = reason.map_or(self.reason, str::to_owned);
+        Self { terms: terms.clone().or(&self.terms), reason, ..self }
     }
 
     /// The counters whose past it needs, each with a window.

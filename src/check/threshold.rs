@@ -19,6 +19,9 @@ use crate::unit::{Quantity, Unit, UnitError, format_value, percent};
 /// | `10:20` | below 10 or above 20 |
 /// | `@10:20` | from 10 to 20, both included |
 ///
+/// | `no` | 0, of what is 0 or 1: `@0` |
+/// | `yes` | 1, of what is 0 or 1: `@1:1` |
+///
 /// Each end may have a unit ([`Quantity`]): `100MB`, `80%`, `5min:10min`. Both ends are in the same unit; only a 0 needs
 /// none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +30,17 @@ pub struct Threshold {
     high: f64,
     inside: bool,
     unit: Option<Unit>,
+}
+
+/// What stands in the column of a level: the words of a monitoring policy, or a range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Level {
+    /// `N/A`: it never comes to this.
+    Never,
+    /// `missing`: it is a problem that nothing is there.
+    Missing,
+    /// A value is a problem.
+    Range(Threshold),
 }
 
 /// A text that is no threshold, or a threshold that is of no use here.
@@ -59,6 +73,9 @@ pub enum ThresholdError {
         /// What is expected, with examples.
         expected: String,
     },
+    /// `missing`, where only a range makes sense.
+    #[error("`missing` is said by a rule: expected a range, such as `10`, or `N/A`")]
+    Missing,
     /// A bare number above 1 for a ratio: nearly always meant in per cent.
     #[error("`{0}` is a ratio above 1: write per cent, such as `80%`")]
     Percent(String),
@@ -71,6 +88,28 @@ pub struct Limits {
     pub warning: Option<Threshold>,
     /// Alerts with CRITICAL.
     pub critical: Option<Threshold>,
+}
+
+impl Level {
+    /// The range, where it is one.
+    pub fn threshold(self) -> Option<Threshold> {
+        match self {
+            Self::Range(threshold) => Some(threshold),
+            Self::Never | Self::Missing => None,
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = ThresholdError;
+
+    fn from_str(text: &str) -> Result<Self, ThresholdError> {
+        match text.trim() {
+            "N/A" => Ok(Self::Never),
+            "missing" => Ok(Self::Missing),
+            range => range.parse().map(Self::Range),
+        }
+    }
 }
 
 impl Threshold {
@@ -172,6 +211,12 @@ impl FromStr for Threshold {
 
     fn from_str(text: &str) -> Result<Self, ThresholdError> {
         let text = text.trim();
+        let exactly = |value| Self { low: value, high: value, inside: true, unit: None };
+        match text {
+            "no" => return Ok(exactly(0.0)),
+            "yes" => return Ok(exactly(1.0)),
+            _ => {}
+        }
         let (inside, range) = text.strip_prefix('@').map_or((false, text), |range| (true, range));
         let zero = Quantity { value: 0.0, unit: None };
         let (low, high) = match range.split_once(':') {
@@ -269,6 +314,8 @@ mod tests {
             ("1kB:1MB", &[1023.0, 1_048_577.0], &[1024.0]),
             ("5 min : 10 min", &[299.0, 601.0], &[300.0]),
             ("0:1h", &[3601.0], &[3600.0]),
+            ("no", &[0.0], &[1.0]),
+            ("yes", &[1.0], &[0.0]),
         ] {
             for &value in problems {
                 assert!(threshold(text).alerts(value), "{text} {value}");
@@ -320,6 +367,19 @@ mod tests {
         ] {
             assert_eq!(threshold(text).to_string(), shown);
             assert_eq!(threshold(text).to_perfdata(unit), perfdata, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_a_range_or_a_word_of_a_policy() {
+        for (text, level) in [
+            ("N/A", Some(Level::Never)),
+            ("missing", Some(Level::Missing)),
+            (" 1.5TB ", Some(Level::Range(threshold("1.5TB")))),
+            ("no", Some(Level::Range(threshold("@0")))),
+            ("never", None),
+        ] {
+            assert_eq!(text.parse().ok(), level, "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::check::{Importance, Terms};
 use crate::collect::host::Roots;
 use crate::server::{Databases, DiscoveryRoots};
 use crate::unit::Span;
@@ -164,14 +165,55 @@ pub struct Sampling {
     pub interval: Span,
 }
 
-/// Thresholds of a check in place of its own.
+/// What holds for a check in place of what its rules say.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Thresholds {
-    /// Where WARNING begins.
+pub struct CheckSection {
+    /// Where WARNING begins; `N/A` for nowhere.
     pub warning: Option<Spanned<String>>,
-    /// Where CRITICAL begins.
+    /// Where CRITICAL begins; `N/A` for nowhere.
     pub critical: Option<Spanned<String>>,
+    /// Why.
+    pub reason: Option<Spanned<String>>,
+    /// How much it matters.
+    pub importance: Option<Importance>,
+    /// How often it is to be looked at.
+    pub every: Option<Spanned<Span>>,
+    /// What is done about it; with `ignore` it raises no alert.
+    pub action: Option<Spanned<String>>,
+    /// Who does it.
+    pub owner: Option<Spanned<String>>,
+    /// The checks it is asked for with.
+    pub group: Option<Spanned<String>>,
+}
+
+impl CheckSection {
+    /// What people have agreed on here.
+    pub fn terms(&self) -> Terms {
+        let text = |written: &Option<Spanned<String>>| written.as_ref().map(|text| text.get_ref().clone());
+        Terms {
+            importance: self.importance,
+            every: self.every.as_ref().map(|every| every.get_ref().0),
+            action: text(&self.action),
+            owner: text(&self.owner),
+            group: text(&self.group),
+        }
+    }
+
+    /// Where the value of a key stands in the file.
+    pub(crate) fn place_of(&self, key: &str) -> Option<usize> {
+        let texts = [
+            ("warning", &self.warning),
+            ("critical", &self.critical),
+            ("reason", &self.reason),
+            ("action", &self.action),
+            ("owner", &self.owner),
+            ("group", &self.group),
+        ];
+        let text = texts.into_iter().find(|(name, _)| *name == key).and_then(|(_, text)| text.as_ref());
+        let every = self.every.as_ref().filter(|_| key == "every").map(|every| every.span().start);
+        text.map(|text| text.span().start).or(every)
+    }
 }
 
 impl Default for Discovery {

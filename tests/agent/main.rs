@@ -112,6 +112,8 @@ mod passwords;
 mod peer;
 /// Objects planted under the catalog's names.
 mod planted;
+/// The rules as a monitoring policy, and a policy as rules.
+mod policy;
 /// Sessions through `PgBouncer`, and its console.
 mod pooler;
 /// A role with less than `pg_monitor`: what it cannot see is absent and says what to grant.

@@ -83,9 +83,10 @@ async fn no_reset_and_no_restart_makes_a_counter_grow_by_what_it_had() {
         let mut cluster = Cluster::start(&binaries, Settings::default()).await.unwrap();
         pair::prepare(&cluster).await;
         let (rules, names) = rules();
-        let agent = Agent::new(Arc::new(catalog(&rules, str::to_owned)), None, Arc::default());
+        let catalog = Arc::new(catalog(&rules, str::to_owned));
+        let agent = Agent::new(Arc::clone(&catalog), None, Arc::default());
         assert!(agent.watch(cluster.name(), pair::options(&cluster), None));
-        let judge = Judge::new(Arc::new(agent), BTreeMap::new(), None);
+        let judge = Judge::new(Arc::new(agent), catalog.checks().to_vec(), None);
         let mut session = cluster.client("postgres").await.unwrap();
         work(&session, 3_000).await;
         // Until 14 a process of its own has to hear of it.
