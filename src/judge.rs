@@ -101,10 +101,10 @@ impl Judge {
         let check = self.find(name)?;
         let given = overrides.limits_of(check)?;
         let want = Want { deadline, ..want(self.agent.catalog(), check.metrics()) };
-        let until = Instant::now() + deadline;
+        let began = Instant::now();
         let reading = self.agent.read(&want).await;
         let mut verdict = self.judge(check, &reading, given);
-        self.explain(&mut verdict, until).await;
+        self.explain(&mut verdict, deadline.saturating_sub(began.elapsed())).await;
         Ok(verdict)
     }
 

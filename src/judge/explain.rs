@@ -1,7 +1,7 @@
 //! The reason with the alert: who or what is behind a problem, asked only when there is one.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Judge;
 use crate::agent::ListError;
@@ -18,9 +18,10 @@ const LEAST_SHARE: f64 = 0.1;
 const LONGEST_STATEMENT: usize = 120;
 
 impl Judge {
-    /// Adds who or what is behind the problems of a verdict, as far as that can be read by `until`. Of statements their words
+    /// Adds who or what is behind the problems of a verdict, as far as that can be read in this time. Of statements their words
     /// are shown and none of the values in them, whatever the configuration says: a verdict goes to mail and to pages.
-    pub async fn explain(&self, verdict: &mut Verdict, until: Instant) {
+    pub async fn explain(&self, verdict: &mut Verdict, time: Duration) {
+        let began = Instant::now();
         if !matches!(verdict.status, Status::Warning | Status::Critical) {
             return;
         }
@@ -29,8 +30,7 @@ impl Judge {
         let mut said = BTreeSet::new();
         for (rule, server) in self.to_be_explained(&check, verdict) {
             let Some(explain) = check.rules().get(rule).and_then(|rule| rule.explain()) else { continue };
-            let time = until.saturating_duration_since(Instant::now());
-            let lines = match self.agent.list(&server, &explain.listing, time).await {
+            let lines = match self.agent.list(&server, &explain.listing, time.saturating_sub(began.elapsed())).await {
                 Ok(rows) => {
                     let catalog = self.agent.catalog();
                     let is_of_one = catalog.listing(&explain.listing).is_some_and(|it| it.scope == Scope::Database);
