@@ -10,6 +10,7 @@ mod judge;
 mod rule;
 mod terms;
 mod threshold;
+mod together;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub use rule::{Rule, RuleError, RuleSpec};
 pub(crate) use terms::is_line;
 pub use terms::{ALL, GROUP, IGNORE, Importance, Terms};
 pub use threshold::{Level, Limits, Threshold, ThresholdError};
+pub use together::together;
 pub use verdict::{Finding, Perfdata, Status, Verdict};
 
 use crate::unit::Unit;

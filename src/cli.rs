@@ -46,7 +46,7 @@ enum Command {
     Serve(ServeArgs),
     /// Print one reading and exit
     Once(OnceArgs),
-    /// Judge one check as a Nagios plugin does: one line, perfdata, exit code 0, 1, 2 or 3
+    /// Judge a check, a group or all of them as a Nagios plugin does: one line, perfdata, exit code 0, 1, 2 or 3
     Check(Box<CheckArgs>),
     /// The command line of `check_pgactivity`, whose own `--help` says more
     #[command(disable_help_flag = true)]
@@ -127,8 +127,12 @@ enum Format {
 #[derive(Clone, Debug, Args)]
 #[command(disable_help_flag = true)]
 struct CheckArgs {
-    /// The check, see `pgvitals list`
-    name: String,
+    /// The check, see `pgvitals list`; `all` for every one
+    #[arg(required_unless_present = "group", conflicts_with = "group")]
+    name: Option<String>,
+    /// The checks of this group, as `pgvitals policy` has them
+    #[arg(short, long, value_name = "NAME")]
+    group: Option<String>,
     /// WARNING outside this range, with a unit if it has one: 80%, 100MB, 5min, 10:, @1:5
     #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
     warning: Option<String>,

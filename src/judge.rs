@@ -2,12 +2,15 @@
 
 mod explain;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::agent::{Agent, CONNECT_FAILURE, Gap, Outcome, Reading, Report, Skip, Want};
+use crate::agent::{Agent, CONNECT_FAILURE, DEADLINE, Gap, Outcome, Reading, Report, Skip, Want};
 use crate::catalog::{Catalog, Provider};
-use crate::check::{self, Answer, Check, Facts, History, Limits, Status, Threshold, ThresholdError, Verdict};
+use crate::check::{
+    self, ALL, Answer, Check, Facts, GROUP, History, Limits, Status, Threshold, ThresholdError, Verdict,
+};
 
 /// An agent, the checks in force, and the history behind rates.
 #[derive(Debug)]
@@ -32,9 +35,15 @@ pub enum JudgeError {
     /// There is no such check.
     #[error("no check {0:?}, `pgvitals list` shows those there are")]
     NoSuchCheck(String),
+    /// No check is in such a group.
+    #[error("no group {0:?}, expected one of: {1}")]
+    NoSuchGroup(String, String),
     /// A threshold is no range, or does not fit the check.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// A threshold for several checks.
+    #[error("several checks have no threshold in common: expected none, but [check.NAME] in the configuration")]
+    Several,
 }
 
 impl Overrides {
@@ -85,57 +94,78 @@ impl Judge {
 
     /// Reads the counters whose past some rule needs, and gives the reading.
     pub async fn remember(&self) -> Reading {
-        let catalog = self.agent.catalog();
+        self.remember_within(DEADLINE).await
+    }
+
+    async fn remember_within(&self, deadline: Duration) -> Reading {
         let counters = windows(&self.checks).map(|(metric, _)| metric);
-        let reading = self.agent.read(&want(catalog, counters)).await;
+        let want = Want { deadline, ..want(self.agent.catalog(), counters) };
+        let reading = self.agent.read(&want).await;
         self.history.lock().unwrap_or_else(PoisonError::into_inner).record(&reading.snapshot);
         reading
     }
 
-    /// One check's verdict, from fresh facts and the history there is, with what explains it.
+    /// The verdict of a check, of [`ALL`] of them, or of a [`GROUP`] such as `group:capacity`, from fresh facts and the history
+    /// there is. Among several a check is OK that wants what is not here: another host's facts, or an extension. The problems of one are explained.
     ///
     /// # Errors
     ///
-    /// There is no such check, or a threshold does not fit it.
+    /// There is no such check or group, or a threshold does not fit it.
     pub async fn check(&self, name: &str, overrides: &Overrides, deadline: Duration) -> Result<Verdict, JudgeError> {
-        let check = self.find(name)?;
-        let given = overrides.limits_of(check)?;
-        let want = Want { deadline, ..want(self.agent.catalog(), check.metrics()) };
-        let began = Instant::now();
-        let reading = self.agent.read(&want).await;
-        let mut verdict = self.judge(check, &reading, given);
-        self.explain(&mut verdict, deadline.saturating_sub(began.elapsed())).await;
-        Ok(verdict)
+        let asked = self.find(name, overrides)?;
+        Ok(self.answer(&asked, deadline, true).await)
     }
 
     /// As [`Judge::check`] without a history: a check of rates reads twice, a second apart, and one that remembers who was
-    /// there before is not called well, because nobody was looking then.
+    /// there before is not called well, because nobody was looking then; among several it is left out.
     ///
     /// # Errors
     ///
-    /// There is no such check, or a threshold does not fit it.
+    /// There is no such check or group, or a threshold does not fit it.
     pub async fn check_now(
         &self,
         name: &str,
         overrides: &Overrides,
         deadline: Duration,
     ) -> Result<Verdict, JudgeError> {
-        let check = self.find(name)?;
-        overrides.limits_of(check)?;
-        if check.windows().next().is_some() {
-            self.remember().await;
+        let begin = Instant::now();
+        let asked = self.find(name, overrides)?;
+        if asked.checks().any(|check| check.windows().next().is_some()) {
+            // A server that hangs is not to use up the time that the answer needs.
+            self.remember_within(deadline / 3).await;
             // Longer than `fresh_for`, or the second reading would be the first one again.
             tokio::time::sleep(Duration::from_millis(1_100)).await;
-            self.remember().await;
+            self.remember_within(deadline / 3).await;
         }
-        let verdict = self.check(name, overrides, deadline).await?;
-        if verdict.status == Status::Ok && self.needs_memory(check) {
-            return Ok(Verdict::unknown(
-                name,
-                "only an agent that was there before can tell who is missing: ask it with --agent",
-            ));
+        Ok(self.answer(&asked, deadline.saturating_sub(begin.elapsed()), false).await)
+    }
+
+    async fn answer(&self, asked: &Asked<'_>, deadline: Duration, remembers: bool) -> Verdict {
+        let began = Instant::now();
+        let want = Want { deadline, ..want(self.agent.catalog(), asked.checks().flat_map(Check::metrics)) };
+        let reading = self.agent.read(&want).await;
+        let needs_agent = |check: &Check| !remembers && self.needs_memory(check);
+        match asked {
+            Asked::One(check, given) => match self.judge(check, &reading, given, true) {
+                verdict if verdict.status == Status::Ok && needs_agent(check) => {
+                    let reason = "only an agent that was there before can tell who is missing: ask it with --agent";
+                    Verdict::unknown(check.name(), reason)
+                }
+                mut verdict => {
+                    self.explain(&mut verdict, deadline.saturating_sub(began.elapsed())).await;
+                    verdict
+                }
+            },
+            Asked::Several(name, checks) => {
+                let (left_out, judged): (Vec<&Check>, Vec<&Check>) =
+                    checks.iter().partition(|check| needs_agent(check));
+                let judge = |check| (check, self.judge(check, &reading, &Limits::default(), false));
+                let verdicts: Vec<_> = judged.into_iter().map(judge).collect();
+                let names: Vec<&str> = left_out.iter().map(|check| check.name()).collect();
+                let left_out = format!("{} left out: only an agent can tell", names.join(", "));
+                check::together(name, &verdicts, Some(left_out.as_str()).filter(|_| !names.is_empty()))
+            }
         }
-        Ok(verdict)
     }
 
     /// Whether a rule of it is about a metric with `remember`.
@@ -148,19 +178,54 @@ impl Judge {
     /// Every check's verdict, not explained, and the reading they were made from.
     pub async fn check_all(&self) -> (Reading, Vec<Verdict>) {
         let reading = self.agent.read(&Want::default()).await;
-        let verdicts = self.checks.iter().map(|check| self.judge(check, &reading, Limits::default())).collect();
+        let verdicts = self.checks.iter().map(|check| self.judge(check, &reading, &Limits::default(), true)).collect();
         (reading, verdicts)
     }
 
-    fn find(&self, name: &str) -> Result<&Check, JudgeError> {
-        let check = self.checks.iter().find(|check| check.name() == name);
-        check.ok_or_else(|| JudgeError::NoSuchCheck(name.to_owned()))
+    fn find<'a>(&'a self, name: &'a str, overrides: &Overrides) -> Result<Asked<'a>, JudgeError> {
+        let group = name.strip_prefix(GROUP);
+        if name != ALL && group.is_none() {
+            let check = self.checks.iter().find(|check| check.name() == name);
+            let check = check.ok_or_else(|| JudgeError::NoSuchCheck(name.to_owned()))?;
+            return Ok(Asked::One(check, overrides.limits_of(check)?));
+        }
+        let is_asked = |check: &&Check| group.is_none_or(|group| check.groups().contains(group));
+        let checks: Vec<&Check> = self.checks.iter().filter(is_asked).collect();
+        if let (Some(group), []) = (group, checks.as_slice()) {
+            let known: BTreeSet<&str> = self.checks.iter().flat_map(Check::groups).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(JudgeError::NoSuchGroup(group.to_owned(), known));
+        }
+        if *overrides != Overrides::default() {
+            return Err(JudgeError::Several);
+        }
+        Ok(Asked::Several(group.unwrap_or(name), checks))
     }
 
-    fn judge(&self, check: &Check, reading: &Reading, given: Limits) -> Verdict {
+    /// `is_named`: who asked for this very check wants to know what is not here.
+    fn judge(&self, check: &Check, reading: &Reading, given: &Limits, is_named: bool) -> Verdict {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let facts = Facts { snapshot: &reading.snapshot, history: Some(&history) };
-        check::judge(check, facts, &|metric: &str| answers(self.agent.catalog(), reading, metric), &given)
+        let catalog = self.agent.catalog();
+        check::judge(check, facts, &|metric: &str| answers(catalog, reading, metric, is_named), given)
+    }
+}
+
+/// What somebody asked for.
+enum Asked<'a> {
+    /// A check, with the thresholds that came along.
+    One(&'a Check, Limits),
+    /// All of them or a group, by its name.
+    Several(&'a str, Vec<&'a Check>),
+}
+
+impl<'a> Asked<'a> {
+    fn checks(&self) -> impl Iterator<Item = &'a Check> {
+        let (one, several) = match self {
+            Self::One(check, _) => (Some(*check), [].as_slice()),
+            Self::Several(_, checks) => (None, checks.as_slice()),
+        };
+        one.into_iter().chain(several.iter().copied())
     }
 }
 
@@ -178,13 +243,13 @@ fn want<'a>(catalog: &Catalog, metrics: impl Iterator<Item = &'a str>) -> Want {
 }
 
 /// Why a metric may have no sample, on each server.
-fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
+fn answers(catalog: &Catalog, reading: &Reading, metric: &str, is_named: bool) -> Vec<Answer> {
     let nobody = |provider: &Provider<'_>| {
-        let reason = match provider {
-            Provider::Host(_) => "the host's facts are not read: host.enabled is false",
-            _ => "no server is watched: none is configured and none was found",
+        let outcome = match provider {
+            Provider::Host(_) => absent("the host's facts are not read: host.enabled is false", is_named),
+            _ => check::Outcome::Failed("no server is watched: none is configured and none was found".to_owned()),
         };
-        Answer { server: None, outcome: check::Outcome::Failed(reason.to_owned()) }
+        Answer { server: None, outcome }
     };
     let providers = catalog.providers(metric);
     let answers: Vec<Answer> = match providers.as_slice() {
@@ -196,9 +261,11 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
                 let of_same = |other: &&Report| other.server == report.server;
                 Some(report).filter(skips).and_then(|_| reading.reports_of(other).find(of_same)).unwrap_or(report)
             });
-            chosen.map(answer).collect()
+            chosen.map(|report| answer(report, is_named)).collect()
         }
-        [Provider::Host(name) | Provider::Definition(name), ..] => reading.reports_of(name).map(answer).collect(),
+        [Provider::Host(name) | Provider::Definition(name), ..] => {
+            reading.reports_of(name).map(|report| answer(report, is_named)).collect()
+        }
         // Only `pg_up` is judged of these, and it is there for every server; what it lacks when 0 is the reason.
         [Provider::Agent, ..] => reading
             .servers
@@ -221,9 +288,14 @@ fn answers(catalog: &Catalog, reading: &Reading, metric: &str) -> Vec<Answer> {
     }
 }
 
-fn answer(report: &Report) -> Answer {
+fn answer(report: &Report, is_named: bool) -> Answer {
     let server = report.server.as_deref().map(str::to_owned);
-    Answer { server, outcome: outcome(&report.outcome, &report.gaps) }
+    Answer { server, outcome: outcome(&report.outcome, &report.gaps, is_named) }
+}
+
+/// What is not here is unknown to who asked for it, and nothing to one who asked for whatever there is.
+fn absent(reason: &str, is_named: bool) -> check::Outcome {
+    if is_named { check::Outcome::Failed(reason.to_owned()) } else { check::Outcome::Skipped(reason.to_owned()) }
 }
 
 /// Why a server that answers lets nobody else in: to its users it is as good as down.
@@ -232,7 +304,7 @@ fn refusal<'a>(reading: &'a Reading, server: &str) -> Option<&'a str> {
     samples.find(|sample| sample.label("server") == Some(server))?.label("class")
 }
 
-fn outcome(outcome: &Outcome, gaps: &[Gap]) -> check::Outcome {
+fn outcome(outcome: &Outcome, gaps: &[Gap], is_named: bool) -> check::Outcome {
     match outcome {
         // What was found in the others is judged, and this beside it.
         Outcome::Ok if let [Gap { datname, reason, .. }, more @ ..] = gaps => {
@@ -241,6 +313,7 @@ fn outcome(outcome: &Outcome, gaps: &[Gap]) -> check::Outcome {
         }
         Outcome::Ok => check::Outcome::Ran,
         Outcome::Skipped { why: Skip::Nothing, reason } => check::Outcome::Skipped(reason.clone()),
+        Outcome::Skipped { why: Skip::Elsewhere | Skip::Extension, reason } => absent(reason, is_named),
         // What we cannot look at is not known to be well.
         Outcome::Skipped { reason, .. } | Outcome::Failed { reason, .. } => check::Outcome::Failed(reason.clone()),
     }
@@ -252,10 +325,14 @@ mod tests {
 
     #[test]
     fn what_we_may_not_look_at_is_not_taken_for_well() {
-        let skipped = |why| outcome(&Outcome::Skipped { why, reason: String::new() }, &[]);
+        let skipped = |why| outcome(&Outcome::Skipped { why, reason: String::new() }, &[], true);
         assert_eq!(skipped(Skip::Privilege), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Elsewhere), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Extension), check::Outcome::Failed(String::new()));
         assert_eq!(skipped(Skip::Nothing), check::Outcome::Skipped(String::new()));
+        let among = |why| outcome(&Outcome::Skipped { why, reason: String::new() }, &[], false);
+        assert_eq!(among(Skip::Privilege), check::Outcome::Failed(String::new()));
+        assert_eq!(among(Skip::Elsewhere), check::Outcome::Skipped(String::new()));
+        assert_eq!(among(Skip::Extension), check::Outcome::Skipped(String::new()));
     }
 }

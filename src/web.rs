@@ -203,8 +203,8 @@ async fn check(
             Ok(verdict) => (StatusCode::OK, verdict.status, nagios::write(&verdict)),
             Err(error) => {
                 let status = match error {
-                    JudgeError::NoSuchCheck(_) => StatusCode::NOT_FOUND,
-                    JudgeError::Threshold(_) => StatusCode::BAD_REQUEST,
+                    JudgeError::NoSuchCheck(_) | JudgeError::NoSuchGroup(..) => StatusCode::NOT_FOUND,
+                    JudgeError::Threshold(_) | JudgeError::Several => StatusCode::BAD_REQUEST,
                 };
                 (status, Status::Unknown, nagios::write(&Verdict::unknown(&name, error.to_string())))
             }

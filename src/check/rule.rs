@@ -223,6 +223,11 @@ impl Rule {
         &self.terms
     }
 
+    /// How much it matters, where that was agreed on.
+    pub fn importance(&self) -> Option<Importance> {
+        self.terms.importance
+    }
+
     /// The same with these limits.
     #[must_use]
     pub(super) fn with_limits(self, limits: Limits) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ask::Agent;
 use super::conceal::Secrets;
 use super::{CheckArgs, EXIT_UNKNOWN, in_full, print, sources};
-use crate::check::Verdict;
+use crate::check::{GROUP, Verdict};
 use crate::config::USUAL_ADDRESS;
 use crate::judge::Overrides;
 use crate::panics::{self, caught};
@@ -17,18 +17,19 @@ use crate::sink::nagios;
 const LEAST_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &CheckArgs, secrets: &Secrets) -> ExitCode {
+    let name = args.asked();
     let (text, code) = match sources::runtime() {
         Ok(runtime) => runtime.block_on(async {
             let limit = Duration::from_secs(args.timeout.max(1));
-            match tokio::time::timeout(limit, caught(answer(args, limit))).await {
+            match tokio::time::timeout(limit, caught(answer(args, &name, limit))).await {
                 Ok(Some(Ok(answer))) => answer,
-                Ok(Some(Err(error))) => unknown(&args.name, &in_full(&error)),
+                Ok(Some(Err(error))) => unknown(&name, &in_full(&error)),
                 // 101, with which a program ends that panics, is no answer to Nagios.
-                Ok(None) => unknown(&args.name, panics::REASON),
-                Err(_) => unknown(&args.name, &format!("no answer within {} s", limit.as_secs())),
+                Ok(None) => unknown(&name, panics::REASON),
+                Err(_) => unknown(&name, &format!("no answer within {} s", limit.as_secs())),
             }
         }),
-        Err(error) => unknown(&args.name, &in_full(&error)),
+        Err(error) => unknown(&name, &in_full(&error)),
     };
     print(&secrets.conceal(&text));
     ExitCode::from(code)
@@ -44,7 +45,7 @@ pub(super) fn refuse(error: &clap::Error, secrets: &Secrets) -> ExitCode {
     ExitCode::from(EXIT_UNKNOWN)
 }
 
-async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8)> {
+async fn answer(args: &CheckArgs, name: &str, limit: Duration) -> anyhow::Result<(String, u8)> {
     let named = !args.source.dsn.is_empty() || args.host.is_some() || args.port.is_some();
     let named = named || args.user.is_some() || args.dbname.is_some();
     let mut agent = Agent::named(&args.agent)?;
@@ -54,7 +55,7 @@ async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8
     if let Some(agent) = agent {
         let given = [("w", &args.warning), ("c", &args.critical)];
         let given: Vec<_> = given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
-        let answer = agent.check(&args.name, &given).await?;
+        let answer = agent.check(name, &given).await?;
         return Ok((answer.text, answer.exit_code));
     }
     let plan = sources::plan_for_check(args)?;
@@ -62,8 +63,16 @@ async fn answer(args: &CheckArgs, limit: Duration) -> anyhow::Result<(String, u8
     let judge = plan.start(&Arc::default(), None);
     // What is left is for the answer: a server that never answers is to be told of before the time is over.
     let deadline = limit.saturating_sub(LEAST_MARGIN.max(limit / 10));
-    let verdict = judge.check_now(&args.name, &overrides, deadline).await?;
+    let verdict = judge.check_now(name, &overrides, deadline).await?;
     Ok((nagios::write(&verdict), verdict.status.exit_code()))
+}
+
+impl CheckArgs {
+    /// The name of what is asked for, as the agent has it too.
+    fn asked(&self) -> String {
+        let group = self.group.as_ref().map(|group| format!("{GROUP}{group}"));
+        group.or_else(|| self.name.clone()).unwrap_or_default()
+    }
 }
 
 fn unknown(name: &str, reason: &str) -> (String, u8) {

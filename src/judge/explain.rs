@@ -25,10 +25,10 @@ impl Judge {
         if !matches!(verdict.status, Status::Warning | Status::Critical) {
             return;
         }
-        let Some(check) = self.find(&verdict.check).ok() else { return };
+        let Some(check) = self.checks.iter().find(|check| check.name() == verdict.check) else { return };
         let names_servers = self.agent.servers().len() > 1;
         let mut said = BTreeSet::new();
-        for (rule, server) in self.to_be_explained(&check, verdict) {
+        for (rule, server) in self.to_be_explained(check, verdict) {
             let Some(explain) = check.rules().get(rule).and_then(|rule| rule.explain()) else { continue };
             let lines = match self.agent.list(&server, &explain.listing, time.saturating_sub(began.elapsed())).await {
                 Ok(rows) => {

@@ -139,6 +139,8 @@ mod security;
 mod service;
 /// A session: read-only, bounded, and what it leaves behind.
 mod sessions;
+/// All checks or a group of them, judged as one.
+mod several;
 /// What the server's log says of us: that we connected, and nothing else.
 mod silence;
 /// What a standby says of itself.
