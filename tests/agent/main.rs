@@ -26,6 +26,8 @@ mod certificates;
 mod check;
 /// Beside `check_pgactivity` on the same servers.
 mod check_pgactivity;
+/// Beside `check_postgres` on the same server.
+mod check_postgres;
 /// Databases that are entered on one server and not on another.
 mod chosen;
 /// Every class of failure, on every face.

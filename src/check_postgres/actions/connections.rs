@@ -140,7 +140,8 @@ async fn backends(call: &mut Call) -> Ended {
         }
         Err(end) => return Err(end),
     };
-    let column = if call.options.is_on("noidle") { "busy" } else { "connections" };
+    let is_busy_only = call.options.is_on("noidle");
+    let column = if is_busy_only { "busy" } else { "connections" };
     // As the original: however many places are named, the first one counts.
     let Some((at, answer)) = answers.into_iter().next() else { return Ok(()) };
     let limit = Row::of(&answer).next().and_then(|row| row.number("max_connections"));
@@ -153,6 +154,9 @@ async fn backends(call: &mut Call) -> Ended {
         let name = row.text("datname");
         if call.filter.keeps(name) {
             let current = row.number(column).unwrap_or_default();
+            if is_busy_only && current == 0.0 {
+                continue;
+            }
             total += current;
             let (warning, critical) = (number(warning.used_of(limit)), number(critical.used_of(limit)));
             let entry = format!(" {}={};{warning};{critical};0;{}", perfname(name), number(current), number(limit));

@@ -1,0 +1,257 @@
+//! Beside Debian's `check_postgres`, on one server, in the same minute: the same command lines get the same answers.
+//!
+//! A case is one line: an action and its options, after a word for where it runs, if that is not the primary. What differs is
+//! listed in `docs/check_postgres.md`, by the beginning of the command line, and nothing else may.
+
+/// Connections, versions, queries of the user's own, settings, triggers, sequences, and the command line itself.
+mod core;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+use crate::program::BINARY;
+
+/// Debian's; `tests/setup` installs it.
+const ORIGINAL: &str = "/usr/bin/check_postgres";
+/// A role that may log in and nothing else.
+const PLAIN: &str = "plain";
+
+/// Command lines that are tried on one pair of servers.
+struct Group {
+    /// Lines for postgresql.conf.
+    conf: &'static [&'static str],
+    /// Statements to run before, each in its database.
+    prepare: &'static [(&'static str, &'static str)],
+    /// Sessions to leave open after these statements, each in its database.
+    hold: &'static [(&'static str, &'static str)],
+    /// `[WHERE: ]ACTION OPTIONS`, or options alone. WHERE is `standby`, `plain` (a role without rights), or `bare`: without
+    /// host and port. In options `{socket}`, `{port}`, `{standby_socket}`, `{standby_port}`, `{data}` and `{folder}` (a
+    /// folder of the test's own) are replaced; a blank within quotes does not separate.
+    cases: &'static [&'static str],
+}
+
+const GROUPS: &[&Group] = &[&core::GROUP];
+
+/// The servers of a group and a folder to run in.
+struct Stage {
+    primary: Cluster,
+    standby: Cluster,
+    folder: TempDir,
+    _held: Vec<Client>,
+}
+
+impl Stage {
+    async fn set(group: &Group) -> Self {
+        let conf = group.conf.iter().map(|line| (*line).to_owned()).collect();
+        let settings = Settings { conf, ..Settings::default() };
+        let primary = Cluster::start(&Binaries::major(15).unwrap(), settings).await.unwrap();
+        primary.sql("postgres", "CREATE DATABASE app").await.unwrap();
+        primary.sql("postgres", &format!("CREATE ROLE {PLAIN} LOGIN")).await.unwrap();
+        for (database, sql) in group.prepare {
+            primary.sql(database, sql).await.unwrap();
+        }
+        let standby = primary.standby("standby").await.unwrap();
+        let mut held = Vec::new();
+        for (database, sql) in group.hold {
+            let client = primary.client(database).await.unwrap();
+            client.batch_execute(sql).await.unwrap();
+            held.push(client);
+        }
+        let folder = TempDir::new().unwrap();
+        std::os::unix::fs::symlink(BINARY, folder.path().join("check_postgres")).unwrap();
+        Self { primary, standby, folder, _held: held }
+    }
+
+    /// The arguments of a case.
+    fn arguments(&self, case: &str) -> Vec<String> {
+        let (place, line) =
+            case.split_once(": ").filter(|(place, _)| !place.contains(' ')).unwrap_or(("primary", case));
+        let server = if place == "standby" { &self.standby } else { &self.primary };
+        let replaced = [
+            ("{socket}", self.primary.socket_dir().display().to_string()),
+            ("{port}", self.primary.port().to_string()),
+            ("{standby_socket}", self.standby.socket_dir().display().to_string()),
+            ("{standby_port}", self.standby.port().to_string()),
+            ("{data}", self.primary.data().display().to_string()),
+            ("{folder}", self.folder.path().display().to_string()),
+        ];
+        let line = replaced.iter().fold(line.to_owned(), |line, (name, value)| line.replace(name, value));
+        let mut arguments = words(&line);
+        if arguments.first().is_some_and(|word| !word.starts_with('-') && !word.contains('=')) {
+            arguments[0] = format!("--action={}", arguments[0]);
+        }
+        if place != "bare" {
+            arguments.extend(["-H".to_owned(), server.socket_dir().display().to_string()]);
+            arguments.extend(["-p".to_owned(), server.port().to_string()]);
+        }
+        if place == "plain" {
+            arguments.extend(["-u".to_owned(), PLAIN.to_owned()]);
+        }
+        arguments
+    }
+
+    fn run(&self, program: &Path, arguments: &[String]) -> Output {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.folder.path()).env_clear();
+        command.env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path()).env("LC_ALL", "C");
+        command.output().unwrap_or_else(|error| panic!("{}: {error}; it is Debian's check-postgres", program.display()))
+    }
+
+    fn ours(&self) -> PathBuf {
+        self.folder.path().join("check_postgres")
+    }
+
+    /// What our answer to a case differs in, if it does.
+    fn difference(&self, case: &str) -> Option<String> {
+        let arguments = self.arguments(case);
+        let (theirs, ours) = (self.run(Path::new(ORIGINAL), &arguments), self.run(&self.ours(), &arguments));
+        let (theirs, ours) = (Answer::of(&theirs), Answer::of(&ours));
+        theirs.difference(&ours).map(|what| format!("{case}: {what}\n  theirs: {theirs:?}\n  ours:   {ours:?}"))
+    }
+}
+
+/// The words of a line; those in single quotes are one, without them.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for c in line.chars() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// What a program said.
+#[derive(Debug)]
+struct Answer {
+    code: Option<i32>,
+    text: String,
+    perf: Vec<String>,
+}
+
+impl Answer {
+    fn of(output: &Output) -> Self {
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (text, perf) = stdout.split_once(" | ").unwrap_or((&stdout, ""));
+        let (text, perf) = if stdout.starts_with("POSTGRES_") { (text, perf) } else { (stdout.as_str(), "") };
+        // A line's end within quotes is part of a name; none of our cases has one.
+        let perf = words(perf.trim_end()).into_iter().collect();
+        Self { code: output.status.code(), text: text.to_owned(), perf }
+    }
+
+    fn difference(&self, ours: &Self) -> Option<String> {
+        if self.code != ours.code {
+            return Some(format!("exit code {:?}, theirs is {:?}", ours.code, self.code));
+        }
+        // The position in a statement and libpq's hint are told on lines of their own.
+        let first_line = |text: &str| {
+            let first = text.split("\nLINE ").next().and_then(|text| text.split("\n\tIs the server ").next());
+            masked(&squeezed(first.unwrap_or_default()))
+        };
+        if first_line(&self.text) != first_line(&ours.text) {
+            return Some("the message".to_owned());
+        }
+        let labels = |answer: &Self| answer.perf.iter().map(|entry| shape(entry)).collect::<Vec<_>>();
+        if labels(self) != labels(ours) {
+            return Some("the labels, units or thresholds of the perfdata".to_owned());
+        }
+        let far = self.perf.iter().zip(&ours.perf).find(|(theirs, ours)| !are_near(theirs, ours));
+        far.map(|(theirs, ours)| format!("the value of {ours}, theirs is {theirs}"))
+    }
+}
+
+/// Two blanks after `ERROR:` come from psql.
+fn squeezed(text: &str) -> String {
+    match text.strip_prefix("ERROR:") {
+        Some(rest) => format!("ERROR: {}", rest.trim()),
+        None => text.trim_end().to_owned(),
+    }
+}
+
+/// A text with `#` for each number in it.
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    for c in text.chars() {
+        match c {
+            '0'..='9' if masked.ends_with('#') => {}
+            '0'..='9' => masked.push('#'),
+            c => masked.push(c),
+        }
+    }
+    masked.replace("#.#", "#")
+}
+
+/// The value of an entry of perfdata, and what stands around it.
+fn parts(entry: &str) -> (&str, &str, &str) {
+    let (label, rest) = entry.rsplit_once('=').unwrap_or(("", entry));
+    let end = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '-')).unwrap_or(rest.len());
+    (label, &rest[..end], &rest[end..])
+}
+
+fn shape(entry: &str) -> String {
+    let (label, _, rest) = parts(entry);
+    format!("{label}={rest}")
+}
+
+/// Whether two values are the same, or are of something that goes on between two readings.
+fn are_near(theirs: &str, ours: &str) -> bool {
+    let value = |entry: &str| parts(entry).1.parse::<f64>().unwrap_or_default();
+    let (label, theirs, ours) = (parts(ours).0, value(theirs), value(ours));
+    label == "time" || (theirs - ours).abs() <= 20.0_f64.max(theirs.abs() / 10.0)
+}
+
+/// The beginnings of the command lines that are documented to be answered in another way.
+fn documented() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/check_postgres.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    rows.map(|(beginning, _)| beginning.to_owned()).collect()
+}
+
+/// Whether a documented beginning is one of this case's.
+fn covers(beginning: &str, case: &str) -> bool {
+    case.strip_prefix(beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '=']))
+}
+
+/// Tries the cases of a group.
+async fn conform(group: &Group) {
+    let stage = Stage::set(group).await;
+    let (documented, mut seen) = (documented(), BTreeSet::new());
+    let mut wrong = Vec::new();
+    for case in group.cases {
+        let known: Vec<&String> = documented.iter().filter(|beginning| covers(beginning, case)).collect();
+        match (stage.difference(case), known.as_slice()) {
+            (Some(difference), []) => wrong.push(difference),
+            (Some(_), known) => seen.extend(known.iter().map(|known| (*known).clone())),
+            (None, _) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+    let tried = documented.iter().filter(|beginning| group.cases.iter().any(|case| covers(beginning, case)));
+    let alike: Vec<&String> = tried.filter(|beginning| !seen.contains(*beginning)).collect();
+    assert!(alike.is_empty(), "documented to differ, and do not: {alike:?}");
+}
+
+#[tokio::test]
+async fn the_core_answers_as_the_original_does() {
+    conform(&core::GROUP).await;
+}
+
+#[test]
+fn every_documented_difference_is_tried() {
+    let cases: Vec<_> = GROUPS.iter().flat_map(|group| group.cases).collect();
+    let untried: Vec<String> =
+        documented().into_iter().filter(|beginning| !cases.iter().any(|case| covers(beginning, case))).collect();
+    assert!(untried.is_empty(), "{untried:?}");
+}
