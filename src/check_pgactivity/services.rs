@@ -1,5 +1,6 @@
 //! The services, a file for those that are about the same.
 
+mod activity;
 mod server;
 mod sessions;
 
@@ -7,5 +8,5 @@ use super::Service;
 
 /// Every service.
 pub(super) fn all() -> impl Iterator<Item = &'static Service> {
-    [server::SERVICES, sessions::SERVICES].into_iter().flatten()
+    [activity::SERVICES, server::SERVICES, sessions::SERVICES].into_iter().flatten()
 }
