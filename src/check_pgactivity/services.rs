@@ -1,6 +1,7 @@
 //! The services, a file for those that are about the same.
 
 mod activity;
+mod ratios;
 mod server;
 mod sessions;
 
@@ -8,5 +9,5 @@ use super::Service;
 
 /// Every service.
 pub(super) fn all() -> impl Iterator<Item = &'static Service> {
-    [activity::SERVICES, server::SERVICES, sessions::SERVICES].into_iter().flatten()
+    [activity::SERVICES, ratios::SERVICES, server::SERVICES, sessions::SERVICES].into_iter().flatten()
 }
