@@ -1,6 +1,7 @@
 //! The services, a file for those that are about the same.
 
 mod activity;
+mod databases;
 mod ratios;
 mod server;
 mod sessions;
@@ -9,5 +10,7 @@ use super::Service;
 
 /// Every service.
 pub(super) fn all() -> impl Iterator<Item = &'static Service> {
-    [activity::SERVICES, ratios::SERVICES, server::SERVICES, sessions::SERVICES].into_iter().flatten()
+    [activity::SERVICES, databases::SERVICES, ratios::SERVICES, server::SERVICES, sessions::SERVICES]
+        .into_iter()
+        .flatten()
 }
