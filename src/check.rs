@@ -5,7 +5,9 @@
 
 mod explain;
 mod expression;
+mod held;
 mod history;
+mod hysteresis;
 mod judge;
 mod rule;
 mod terms;
@@ -18,8 +20,10 @@ use std::time::Duration;
 
 pub use explain::{Explain, OneOrMore, Wanted};
 pub use expression::{Evaluation, Expression, ExpressionError, Facts, Gap, Value};
+pub use held::Held;
 pub use history::{History, Increase};
-pub use judge::{Answer, Availability, Outcome, judge};
+pub use hysteresis::Hysteresis;
+pub use judge::{Answer, Availability, Observation, Outcome, judge, observe};
 pub use rule::{Rule, RuleError, RuleSpec};
 pub(crate) use terms::is_line;
 pub use terms::{ALL, GROUP, IGNORE, Importance, Terms};

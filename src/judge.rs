@@ -4,20 +4,22 @@ mod explain;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::agent::{Agent, CONNECT_FAILURE, DEADLINE, Gap, Outcome, Reading, Report, Skip, Want};
 use crate::catalog::{Catalog, Provider};
 use crate::check::{
-    self, ALL, Answer, Check, Facts, GROUP, History, Limits, Status, Threshold, ThresholdError, Verdict,
+    self, ALL, Answer, Check, Facts, GROUP, Held, History, Hysteresis, Limits, Rule, Status, Threshold, ThresholdError,
+    Verdict,
 };
 
-/// An agent, the checks in force, and the history behind rates.
+/// An agent, the checks in force, the history behind rates, and the readings behind what has a hysteresis.
 #[derive(Debug)]
 pub struct Judge {
     agent: Arc<Agent>,
     checks: Vec<Check>,
     history: Mutex<History>,
+    held: Mutex<Held>,
 }
 
 /// Thresholds as they are written: `-w` and `-c`, `w=` and `c=`, `warning` and `critical` of the configuration.
@@ -63,11 +65,11 @@ impl Judge {
     /// A judge over an agent's facts by these checks, which are those of its catalog, or what the configuration makes of
     /// them. It remembers what `previous` does of counters that are still asked in the same way, of the same server.
     pub fn new(agent: Arc<Agent>, checks: Vec<Check>, previous: Option<&Self>) -> Self {
-        let history = match previous {
-            None => History::new(windows(&checks)),
-            Some(previous) => previous.history_for(&agent, &checks),
+        let (history, held) = match previous {
+            None => (History::new(windows(&checks)), Held::default()),
+            Some(previous) => previous.past_for(&agent, &checks),
         };
-        Self { agent, checks, history: Mutex::new(history) }
+        Self { agent, checks, history: Mutex::new(history), held: Mutex::new(held) }
     }
 
     /// The agent whose facts it judges.
@@ -75,7 +77,7 @@ impl Judge {
         &self.agent
     }
 
-    fn history_for(&self, agent: &Agent, checks: &[Check]) -> History {
+    fn past_for(&self, agent: &Agent, checks: &[Check]) -> (History, Held) {
         let (old, new) = (self.agent.catalog(), agent.catalog());
         let text = |catalog: &Catalog, name: &str| catalog.definition(name).map(|definition| definition.text.clone());
         let is_provided_alike = |provider: &Provider<'_>| match provider {
@@ -89,20 +91,60 @@ impl Judge {
         };
         let is_of_same = |server: Option<&str>| server.is_none_or(|name| agent.has_server_of(&self.agent, name));
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.continued(windows(checks), is_asked_alike, is_of_same)
+        let history = history.continued(windows(checks), is_asked_alike, is_of_same);
+        let is_same = |name: &str, rule: usize| {
+            let of = |checks: &[Check]| checks.iter().find(|check| check.name() == name)?.rules().get(rule).cloned();
+            of(checks).is_some_and(|now| {
+                now.expression().metrics().into_iter().all(is_asked_alike) && of(&self.checks) == Some(now)
+            })
+        };
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        (history, held.continued(is_same, is_of_same))
     }
 
-    /// Reads the counters whose past some rule needs, and gives the reading.
+    /// Reads what some rule needs the past of, and gives the reading: counters, and what has a hysteresis and is due.
     pub async fn remember(&self) -> Reading {
         self.remember_within(DEADLINE).await
     }
 
     async fn remember_within(&self, deadline: Duration) -> Reading {
+        let catalog = self.agent.catalog();
+        let due = self.due();
         let counters = windows(&self.checks).map(|(metric, _)| metric);
-        let want = Want { deadline, ..want(self.agent.catalog(), counters) };
-        let reading = self.agent.read(&want).await;
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).record(&reading.snapshot);
+        let metrics = due.iter().flat_map(|(.., rule, _)| rule.expression().metrics());
+        let reading = self.agent.read(&Want { deadline, ..want(catalog, counters.chain(metrics)) }).await;
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.record(&reading.snapshot);
+        let facts = Facts { snapshot: &reading.snapshot, history: Some(&history) };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for (check, index, _, hysteresis) in due {
+            let answers = |metric: &str| answers(catalog, &reading, metric, true);
+            let seen = check::observe(check, index, facts, &answers);
+            held.record(check.name(), index, hysteresis, seen, reading.snapshot.taken);
+        }
+        drop((history, held));
         reading
+    }
+
+    /// The rules with a hysteresis of which another reading counts now, each with its place in its check.
+    fn due(&self) -> Vec<(&Check, usize, &Rule, Hysteresis)> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        let rules = self.checks.iter().flat_map(|check| check.rules().iter().enumerate().map(move |it| (check, it)));
+        let rules = rules.filter_map(|(check, (at, rule))| Some((check, at, rule, rule.terms().hysteresis?)));
+        rules.filter(|(check, at, rule, _)| held.is_due(check.name(), *at, self.pace(rule), now)).collect()
+    }
+
+    /// The time between two readings that count: as was agreed, and no result counts twice.
+    fn pace(&self, rule: &Rule) -> Duration {
+        let catalog = self.agent.catalog();
+        let fresh_for = |provider| match provider {
+            Provider::Definition(name) => Some(catalog.definition(name)?.fresh_for),
+            Provider::Host(_) | Provider::Agent => None,
+        };
+        let metrics = rule.expression().metrics().into_iter();
+        let fresh_for = metrics.flat_map(|metric| catalog.providers(metric)).filter_map(fresh_for).max();
+        rule.terms().every.unwrap_or_default().max(fresh_for.unwrap_or_default())
     }
 
     /// The verdict of a check, of [`ALL`] of them, or of a [`GROUP`] such as `group:capacity`, from fresh facts and the history
@@ -146,7 +188,7 @@ impl Judge {
         let reading = self.agent.read(&want).await;
         let needs_agent = |check: &Check| !remembers && self.needs_memory(check);
         match asked {
-            Asked::One(check, given) => match self.judge(check, &reading, given, true) {
+            Asked::One(check, given) => match self.judge(check, &reading, given, (true, remembers)) {
                 verdict if verdict.status == Status::Ok && needs_agent(check) => {
                     let reason = "only an agent that was there before can tell who is missing: ask it with --agent";
                     Verdict::unknown(check.name(), reason)
@@ -159,7 +201,7 @@ impl Judge {
             Asked::Several(name, checks) => {
                 let (left_out, judged): (Vec<&Check>, Vec<&Check>) =
                     checks.iter().partition(|check| needs_agent(check));
-                let judge = |check| (check, self.judge(check, &reading, &Limits::default(), false));
+                let judge = |check| (check, self.judge(check, &reading, &Limits::default(), (false, remembers)));
                 let verdicts: Vec<_> = judged.into_iter().map(judge).collect();
                 let names: Vec<&str> = left_out.iter().map(|check| check.name()).collect();
                 let left_out = format!("{} left out: only an agent can tell", names.join(", "));
@@ -178,7 +220,8 @@ impl Judge {
     /// Every check's verdict, not explained, and the reading they were made from.
     pub async fn check_all(&self) -> (Reading, Vec<Verdict>) {
         let reading = self.agent.read(&Want::default()).await;
-        let verdicts = self.checks.iter().map(|check| self.judge(check, &reading, &Limits::default(), true)).collect();
+        let verdicts =
+            self.checks.iter().map(|check| self.judge(check, &reading, &Limits::default(), (true, true))).collect();
         (reading, verdicts)
     }
 
@@ -202,12 +245,15 @@ impl Judge {
         Ok(Asked::Several(group.unwrap_or(name), checks))
     }
 
-    /// `is_named`: who asked for this very check wants to know what is not here.
-    fn judge(&self, check: &Check, reading: &Reading, given: &Limits, is_named: bool) -> Verdict {
+    /// `is_named`: who asked for this very check wants to know what is not here. `remembers`: there are readings before this
+    /// one.
+    fn judge(&self, check: &Check, reading: &Reading, given: &Limits, (is_named, remembers): (bool, bool)) -> Verdict {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let facts = Facts { snapshot: &reading.snapshot, history: Some(&history) };
         let catalog = self.agent.catalog();
-        check::judge(check, facts, &|metric: &str| answers(catalog, reading, metric, is_named), given)
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = Some(&*held).filter(|_| remembers);
+        check::judge(check, facts, &|metric: &str| answers(catalog, reading, metric, is_named), given, held)
     }
 }
 

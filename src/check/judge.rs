@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Check;
 use super::expression::{Evaluation, Facts, Gap, Value};
+use super::held::Held;
+use super::hysteresis::Hysteresis;
 use super::rule::Rule;
 use super::threshold::Limits;
 use super::verdict::{Finding, Perfdata, Status, Verdict};
@@ -59,12 +61,14 @@ const MOST_NAMED: usize = 3;
 /// a sample it is OK with the rule's `none` text (or what its level `missing` says), or UNKNOWN if the rule has none. A rule that
 /// the policy ignores is left out. A check of which nothing applies is OK
 /// and says why; a rate of a counter that was read only once is UNKNOWN. `overrides` are the thresholds of a command line
-/// ([`Check::limits`]); one that fits no rule makes the verdict UNKNOWN.
+/// ([`Check::limits`]); one that fits no rule makes the verdict UNKNOWN. Where a rule has a hysteresis, a finding is what `held`
+/// says; without that, or by other thresholds than those it is held by, it is what this one reading says.
 pub fn judge<A: Availability + ?Sized>(
     check: &Check,
     facts: Facts<'_>,
     availability: &A,
     overrides: &Limits,
+    held: Option<&Held>,
 ) -> Verdict {
     let limits = match check.limits(overrides) {
         Ok(limits) => limits,
@@ -72,9 +76,51 @@ pub fn judge<A: Availability + ?Sized>(
     };
     let mut findings = Findings { is_online: check.name == ONLINE, ..Findings::default() };
     for (index, (rule, limits)) in check.rules.iter().zip(limits).enumerate() {
-        findings.add(index, rule, limits, facts, availability);
+        let before = findings.found.len();
+        let ran = findings.add(index, rule, limits, facts, availability);
+        let Some(hysteresis) = rule.terms().hysteresis else { continue };
+        let mut own = findings.found.split_off(before);
+        match held {
+            Some(held) if limits == rule.limits() => held.settle(&check.name, index, hysteresis, &mut own, &ran),
+            Some(_) => say_of_one_reading(&mut own, hysteresis, "is not for other thresholds"),
+            None => say_of_one_reading(&mut own, hysteresis, "would count where an agent remembers them"),
+        }
+        findings.found.append(&mut own);
     }
     findings.into_verdict(check)
+}
+
+/// What one reading says of a rule, by its own limits, for [`Held::record`].
+///
+/// Of a check that has no such rule there is nothing to say.
+pub fn observe<A: Availability + ?Sized>(
+    check: &Check,
+    rule: usize,
+    facts: Facts<'_>,
+    availability: &A,
+) -> Observation {
+    let mut findings = Findings { is_online: check.name == ONLINE, ..Findings::default() };
+    let ran = match check.rules.get(rule) {
+        Some(own) => findings.add(rule, own, own.limits(), facts, availability),
+        None => HashSet::new(),
+    };
+    Observation { found: findings.found, ran }
+}
+
+/// What one reading says of a rule.
+#[derive(Debug)]
+pub struct Observation {
+    pub(super) found: Vec<Found>,
+    /// The servers, or the host without a name, on which all was read that the rule needs.
+    pub(super) ran: HashSet<Option<String>>,
+}
+
+fn say_of_one_reading(found: &mut [Found], hysteresis: Hysteresis, why: &str) {
+    for Found { finding, .. } in found {
+        if finding.status > Status::Unknown {
+            finding.text = format!("{} (one reading: {hysteresis} {why})", finding.text);
+        }
+    }
 }
 
 /// What was found so far, in the order of rules and samples.
@@ -87,16 +133,18 @@ struct Findings {
     is_online: bool,
 }
 
-struct Found {
+#[derive(Debug)]
+pub(super) struct Found {
     rule: usize,
-    server: Option<String>,
-    names_server: bool,
+    pub(super) server: Option<String>,
+    pub(super) names_server: bool,
     limits: Limits,
     badness: f64,
-    finding: Finding,
+    pub(super) finding: Finding,
 }
 
 impl Findings {
+    /// Adds what a rule finds, and says where all was read that it needs.
     fn add<A: Availability + ?Sized>(
         &mut self,
         index: usize,
@@ -104,9 +152,10 @@ impl Findings {
         limits: Limits,
         facts: Facts<'_>,
         availability: &A,
-    ) {
+    ) -> HashSet<Option<String>> {
         if rule.terms().is_ignored() {
-            return self.skipped.push((None, "the policy says to ignore it".to_owned()));
+            self.skipped.push((None, "the policy says to ignore it".to_owned()));
+            return HashSet::new();
         }
         let (outcomes, unprovided) = outcomes(rule, availability);
         let Evaluation { values, gaps } = rule.expression().evaluate(facts);
@@ -129,10 +178,15 @@ impl Findings {
             }
         }
         if let Some(metric) = unprovided.filter(|_| settled.is_empty()) {
-            return self.note(index, None, Status::Unknown, format!("no collector provides `{metric}`"));
+            self.note(index, None, Status::Unknown, format!("no collector provides `{metric}`"));
+            return HashSet::new();
         }
         let is_ambiguous = gaps.iter().any(|gap| matches!(gap, Gap::Ambiguous { .. }));
+        let mut ran = HashSet::new();
         for (server, outcome) in outcomes {
+            if outcome == Outcome::Ran {
+                ran.insert(server.clone());
+            }
             let is_settled = is_ambiguous || settled.contains(&server);
             match outcome {
                 Outcome::Failed(reason) => self.fail(index, server, reason),
@@ -147,6 +201,7 @@ impl Findings {
                 }
             }
         }
+        ran
     }
 
     fn fail(&mut self, index: usize, server: Option<String>, reason: String) {
@@ -168,9 +223,7 @@ impl Findings {
             return;
         }
         let labels = server.iter().map(|server| ("server".to_owned(), server.clone())).collect();
-        let finding = Finding { status, text, labels, value: None, unit: Unit::default(), rule };
-        let limits = Limits::default();
-        self.found.push(Found { rule, server, names_server: false, limits, badness: f64::NEG_INFINITY, finding });
+        self.found.push(Found::without_value(rule, server, false, status, text, labels));
     }
 
     fn into_verdict(mut self, check: &Check) -> Verdict {
@@ -212,6 +265,18 @@ impl Findings {
 }
 
 impl Found {
+    pub(super) fn without_value(
+        rule: usize,
+        server: Option<String>,
+        names_server: bool,
+        status: Status,
+        text: String,
+        labels: Vec<(String, String)>,
+    ) -> Self {
+        let finding = Finding { status, text, labels, value: None, unit: Unit::default(), rule };
+        Self { rule, server, names_server, limits: Limits::default(), badness: f64::NEG_INFINITY, finding }
+    }
+
     fn of_value(index: usize, rule: &Rule, limits: Limits, value: &Value<'_>) -> Self {
         let alerts = |threshold: Option<super::Threshold>| threshold.is_some_and(|it| it.alerts(value.value));
         let status = match limits {

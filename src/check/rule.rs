@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::explain::{Explain, Wanted};
 use super::expression::{Expression, Value};
+use super::hysteresis::Hysteresis;
 use super::terms::{ALL, Importance, NAME, Terms, is_line, is_name};
 use super::threshold::{Level, Limits};
 use super::verdict::Status;
@@ -58,6 +59,8 @@ pub struct RuleSpec {
     pub owner: Option<String>,
     /// [`Terms::group`].
     pub group: Option<String>,
+    /// [`Terms::hysteresis`].
+    pub hysteresis: Option<Hysteresis>,
 }
 
 /// What is wrong with a rule; whoever read the file adds its name and the line of the key.
@@ -145,6 +148,7 @@ impl TryFrom<RuleSpec> for Rule {
             action: spec.action,
             owner: spec.owner,
             group: spec.group,
+            hysteresis: spec.hysteresis,
         };
         terms.check().map_err(|(key, reason)| error(key, reason))?;
         let summary = Template::parse(&summary).map_err(|reason| error("summary", reason))?;

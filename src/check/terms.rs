@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hysteresis::Hysteresis;
+
 /// The columns of a monitoring policy that are not thresholds, and what goes with them. What is not said is not agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
     /// How much it matters.
     pub importance: Option<Importance>,
-    /// How often it is to be looked at.
+    /// How often it is to be looked at; with [`Terms::hysteresis`] the time between two readings that count.
     pub every: Option<Duration>,
     /// What is done about it; [`IGNORE`] makes the rule raise no alert.
     pub action: Option<String>,
@@ -18,6 +20,8 @@ pub struct Terms {
     pub owner: Option<String>,
     /// The checks it is asked for with.
     pub group: Option<String>,
+    /// How many readings make a problem of it.
+    pub hysteresis: Option<Hysteresis>,
 }
 
 /// The action of a rule that is written down and raises no alert.
@@ -60,6 +64,7 @@ impl Terms {
             action: self.action.or_else(|| others.action.clone()),
             owner: self.owner.or_else(|| others.owner.clone()),
             group: self.group.or_else(|| others.group.clone()),
+            hysteresis: self.hysteresis.or(others.hysteresis),
         }
     }
 

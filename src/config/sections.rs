@@ -8,7 +8,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::check::{Importance, Terms};
+use crate::check::{Hysteresis, Importance, Terms};
 use crate::collect::host::Roots;
 use crate::server::{Databases, DiscoveryRoots};
 use crate::unit::Span;
@@ -185,6 +185,8 @@ pub struct CheckSection {
     pub owner: Option<Spanned<String>>,
     /// The checks it is asked for with.
     pub group: Option<Spanned<String>>,
+    /// How many readings make a problem of it.
+    pub hysteresis: Option<Hysteresis>,
 }
 
 impl CheckSection {
@@ -197,6 +199,7 @@ impl CheckSection {
             action: text(&self.action),
             owner: text(&self.owner),
             group: text(&self.group),
+            hysteresis: self.hysteresis,
         }
     }
 

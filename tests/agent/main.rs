@@ -82,6 +82,8 @@ mod histograms;
 mod horizon;
 /// Names that hurt, on every face.
 mod hostile;
+/// Problems that are problems once enough readings have them.
+mod hysteresis;
 /// Queries that people bring along, and files of other exporters that become definitions.
 mod import;
 /// What listens at a server's address may be anything.

@@ -90,7 +90,7 @@ fn answers(text: &str) -> impl Fn(&str) -> Vec<Answer> {
 fn verdict(rules: &str, samples: &str, availability: &str) -> Verdict {
     let snapshot = snapshot(SystemTime::now(), samples);
     let facts = Facts { snapshot: &snapshot, history: None };
-    judge(&check(rules), facts, &answers(availability), &Limits::default())
+    judge(&check(rules), facts, &answers(availability), &Limits::default(), None)
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_wider_warning_leaves_the_critical_limit_as_it_is() {
         ("5min", "UNKNOWN `300s` is in seconds: expected a ratio, such as `80%`"),
     ] {
         let overrides = Limits { warning: Some(warning.parse().unwrap()), critical: None };
-        let verdict = judge(&check(CONNECTIONS), facts, &answers("* - ran"), &overrides);
+        let verdict = judge(&check(CONNECTIONS), facts, &answers("* - ran"), &overrides, None);
         assert_eq!(format!("{} {}", verdict.status, verdict.summary), expected);
     }
 }
