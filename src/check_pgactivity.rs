@@ -37,6 +37,7 @@ mod filter;
 mod host;
 mod options;
 mod report;
+mod served;
 mod services;
 mod status_file;
 pub mod threshold;
@@ -56,6 +57,7 @@ pub use report::{Answer, Format, Perf, Status};
 pub use status_file::{StatusFile, StatusFileError, growth};
 
 use crate::catalog::Catalog;
+use crate::plugin::Served;
 use crate::server::Environment;
 use host::Access;
 
@@ -101,6 +103,8 @@ pub struct Surroundings {
     pub environment: Environment,
     /// The path under which the program was called, if it was by the original's name: its files are kept beside it.
     pub program: Option<PathBuf>,
+    /// The agent that answers; without it every server is asked in a session of its own.
+    pub served: Option<Served>,
 }
 
 /// Runs a command line, without the program's name.
@@ -112,10 +116,14 @@ pub async fn run(arguments: &[String], surroundings: Surroundings) -> Ended {
             return Ended { stderr, code: USAGE, ..Ended::default() };
         }
     };
-    let Surroundings { catalog, environment, program } = surroundings;
+    let Surroundings { catalog, environment, program, served } = surroundings;
+    let served = match served.map(|served| served::permitted(served, &options)).transpose() {
+        Ok(served) => served,
+        Err(reason) => return unknown(&reason),
+    };
     let environment = Arc::new(environment);
     let named = options.status_file.as_ref().map(PathBuf::from);
-    let kept = Kept { named, program, environment: Arc::clone(&environment) };
+    let kept = Kept { named, program, environment: Arc::clone(&environment), served: served.clone() };
     if let Some(ended) = say(&options, &kept) {
         return ended;
     }
@@ -124,7 +132,7 @@ pub async fn run(arguments: &[String], surroundings: Surroundings) -> Ended {
         Err(text) => return mistaken(&text),
     };
     let debug = (options.debug == Some(true)).then(|| Mutex::new(String::new()));
-    let access = Arc::new(Access { catalog, environment, limit, debug });
+    let access = Arc::new(Access { catalog, environment, limit, debug, served });
     let answered = answer(service, options.clone(), kept.clone(), &access).await;
     let mut ended = match answered {
         Ok(answer) => written(answer, format, &options, &kept),
@@ -240,6 +248,11 @@ fn own_options(options: &Options) -> [(bool, &'static str, &'static str); 5] {
         (!options.slave.is_empty(), "streaming_delta", "\"slave\" is only allowed with \"streaming_delta\" service."),
         (on(options.detailed), "oldest_xmin", "\"detailed\" argument is only allowed with \"oldest_xmin\" service."),
     ]
+}
+
+fn unknown(reason: &str) -> Ended {
+    let answer = Answer::new(call::PROGRAM, Status::Unknown, reason);
+    Ended { stdout: Format::Nagios.write(answer), code: Status::Unknown.code(), ..Ended::default() }
 }
 
 fn mistaken(text: &str) -> Ended {

@@ -50,6 +50,7 @@ pub mod options;
 pub mod output;
 mod rc;
 pub mod report;
+mod served;
 pub mod targets;
 pub mod text;
 pub mod threshold;
@@ -57,7 +58,7 @@ mod usage;
 mod words;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ pub use call::{At, Call};
 pub use links::install;
 
 use crate::catalog::Catalog;
+use crate::plugin::Served;
 use crate::server::{Environment, FailureClass};
 use options::Options;
 use output::Output;
@@ -126,7 +128,7 @@ impl fmt::Display for End {
 pub type Ended = Result<(), End>;
 
 /// An action that runs.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Ended> + 'a>>;
+pub type Running<'a> = Pin<Box<dyn Future<Output = Ended> + Send + 'a>>;
 
 /// One thing to check.
 pub struct Action {
@@ -175,6 +177,8 @@ pub struct Invocation {
     pub environment: Environment,
     /// Who knows how to ask.
     pub catalog: Arc<Catalog>,
+    /// The agent that answers; without it every place is asked in a session of its own.
+    pub served: Option<Served>,
 }
 
 /// Runs a command line to its end.
@@ -186,11 +190,11 @@ pub async fn run(invocation: Invocation) -> Outcome {
 }
 
 async fn attempt(invocation: Invocation) -> Result<Outcome, End> {
-    let Invocation { program, path, arguments, folder, environment, catalog } = invocation;
+    let Invocation { program, path, arguments, folder, environment, catalog, served } = invocation;
     if arguments.is_empty() {
         return Ok(usage::refuse(&program, "No arguments are given", &[]));
     }
-    let settings = if arguments.iter().any(|argument| argument == "--no-check_postgresrc") {
+    let settings = if served.is_some() || arguments.iter().any(|argument| argument == "--no-check_postgresrc") {
         Vec::new()
     } else {
         rc::load(&folder, &environment)
@@ -200,6 +204,7 @@ async fn attempt(invocation: Invocation) -> Result<Outcome, End> {
         Ok(options) => options,
         Err(leftovers) => return Ok(usage::refuse(&program, "Invalid arguments", &leftovers)),
     };
+    let served = served.map(|served| served::permitted(served, &options)).transpose()?;
     let output = Output::read(&options, &folder)?;
     if let Some(text) = usage::answer(&options, &program) {
         return Ok(Outcome { stdout: text, ..Outcome::default() });
@@ -217,11 +222,21 @@ async fn attempt(invocation: Invocation) -> Result<Outcome, End> {
             if named.is_empty() { "No action is given".to_owned() } else { format!("No such action: {named}") };
         return Ok(usage::refuse(&program, &reason, &[]));
     };
+    if let Some(served) = &served {
+        served::permit(served, action.name)?;
+    }
     let database = if action.name.starts_with("pgb") { "pgbouncer" } else { "postgres" };
     let places = targets::places(&options, &environment, database);
-    let mut call = Call::new(action, options, output, Arc::new(environment), catalog, places)?;
+    let mut call = Call::new(action, options, output, Arc::new(environment), catalog, places, served)?;
     (action.run)(&mut call).await?;
     Err(call.finish())
+}
+
+/// Whether a command line, or the file that completes it, says which server is meant, or cannot be read.
+pub fn names_server(arguments: &[String], folder: &Path, environment: &Environment) -> bool {
+    let named = ["host", "port", "dbname", "dbuser", "dbpass", "dbservice", "role"];
+    let Ok(settings) = rc::load(folder, environment) else { return true };
+    Options::read(arguments, &settings).map_or(true, |options| named.iter().any(|name| options.has(name)))
 }
 
 /// The action in a name such as `check_postgres_backends`.

@@ -12,6 +12,7 @@ mod import;
 mod once;
 mod policy;
 mod serve;
+mod served;
 mod show;
 mod sources;
 

@@ -6,15 +6,18 @@
 //!
 //! - `target` where a command line points to
 //! - `asked` a session there that answers by the names of listings
+//! - `served` the agent in place of a session
 //! - `row` its answers by the names of columns
 //! - `pattern` regular expressions as Perl has them
 
 mod asked;
 mod pattern;
 mod row;
+mod served;
 mod target;
 
 pub use asked::{AskError, Asked};
 pub use pattern::{Pattern, PatternError};
 pub use row::Row;
+pub use served::{Recalled, Served};
 pub use target::Target;

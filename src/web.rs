@@ -4,6 +4,7 @@ mod connection;
 mod gzip;
 mod listener;
 mod page;
+mod plugins;
 mod probe;
 mod seat;
 mod shared;
@@ -30,9 +31,11 @@ use crate::agent::{DEADLINE, Want};
 use crate::check::{Status, Verdict};
 use crate::judge::{Judge, JudgeError, Overrides};
 use crate::panics::{self, caught};
+use crate::plugin::Recalled;
 use crate::sink::{graphite, nagios};
 use listener::Door;
 pub use listener::bind;
+pub use plugins::STREAM;
 use probe::TargetError;
 use seat::Limits;
 use shared::{Format, Texts};
@@ -66,6 +69,8 @@ type Judges = watch::Receiver<Arc<Judge>>;
 struct Faces {
     judges: Judges,
     texts: Arc<Texts>,
+    /// What the command lines of the two plugins keep between calls.
+    recalled: Arc<Recalled>,
 }
 
 impl FromRef<Faces> for Judges {
@@ -83,8 +88,12 @@ fn router(judges: Judges) -> Router {
         .route("/readyz", get(ready))
         .route("/checks", get(checks))
         .route("/check/{name}", get(check))
+        .route("/check_postgres", get(plugins::check_postgres))
+        .route("/check_postgres/{action}", get(plugins::check_postgres))
+        .route("/check_pgactivity", get(plugins::check_pgactivity))
+        .route("/check_pgactivity/{service}", get(plugins::check_pgactivity))
         .layer(from_fn(contain))
-        .with_state(Faces { judges, texts: Arc::default() })
+        .with_state(Faces { judges, texts: Arc::default(), recalled: Arc::default() })
 }
 
 /// A panic costs its own reader the answer and nobody else's connection.

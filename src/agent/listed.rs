@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cost::RoundTrip;
 use super::slot::{Outcome, Slot};
+use super::watched::Watched;
 use super::{Agent, LONGEST_DEADLINE};
 use crate::catalog::{Catalog, Definition};
 use crate::server::{FailureClass, RowSet};
@@ -89,6 +90,22 @@ impl Listed {
 }
 
 impl Agent {
+    /// Whether a server answers now: its `server_version_num`, and whether it is in recovery.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server, or it does not answer by the deadline.
+    pub async fn look(&self, server: &str, deadline: Duration) -> Result<(u32, bool), ListError> {
+        let asked = Instant::now();
+        let facts = self.named(server)?.facts(asked, deadline.min(LONGEST_DEADLINE)).await?;
+        Ok((facts.version, facts.in_recovery))
+    }
+
+    fn named(&self, server: &str) -> Result<Arc<Watched>, ListError> {
+        let watched = self.watched().into_iter().find(|watched| *watched.shared.name == *server);
+        watched.ok_or_else(|| ListError::NoSuchServer(server.to_owned()))
+    }
+
     /// The rows of a listing, or of what a definition asks, on one server: asked now, or shared with those who asked within
     /// its `fresh_for`, which is a second unless the file says otherwise and never more than a minute. They come over the
     /// connections that are there; what is asked in a database is asked in the one that the server's DSN names, and in no
@@ -99,8 +116,6 @@ impl Agent {
     /// There is no such server or listing; the server does not answer by the deadline, refuses, or has too much to say.
     pub async fn list(&self, server: &str, name: &str, deadline: Duration) -> Result<Arc<RowSet>, ListError> {
         let asked = Instant::now();
-        let watched = self.watched().into_iter().find(|watched| *watched.shared.name == *server);
-        let watched = watched.ok_or_else(|| ListError::NoSuchServer(server.to_owned()))?;
-        watched.list(name, asked, deadline.min(LONGEST_DEADLINE)).await
+        self.named(server)?.list(name, asked, deadline.min(LONGEST_DEADLINE)).await
     }
 }

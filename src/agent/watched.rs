@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
+use super::facts::Facts;
 use super::lane::{Ask, Lane};
 use super::listed::ListError;
 use super::sampler;
@@ -149,17 +150,22 @@ impl Watched {
         self.shared.state().1
     }
 
+    /// What a server that answers is, for a reader who came at `asked` and has this long.
+    pub(super) async fn facts(&self, asked: Instant, time: Duration) -> Result<Arc<Facts>, ListError> {
+        match self.probed(asked, asked + time).await {
+            Condition::Down { class, reason } => Err(ListError::Down { class, reason }),
+            Condition::Up(facts) if self.shared.probe.fresh(asked, self.shared.state().0).is_some() => Ok(facts),
+            _ => Err(ListError::Late(time)),
+        }
+    }
+
     /// The rows of a listing, for a reader who came at `asked` and has this long.
     pub(super) async fn list(&self, name: &str, asked: Instant, time: Duration) -> Result<Arc<RowSet>, ListError> {
         let shared = &self.shared;
         let at = shared.place_of_listing(name).ok_or_else(|| ListError::NoSuchListing(name.to_owned()))?;
         let (slot, _) = shared.listing(at).ok_or_else(|| ListError::NoSuchListing(name.to_owned()))?;
         let deadline = asked + time;
-        match self.probed(asked, deadline).await {
-            Condition::Down { class, reason } => return Err(ListError::Down { class, reason }),
-            Condition::Up(_) if shared.probe.fresh(asked, shared.state().0).is_some() => {}
-            _ => return Err(ListError::Late(time)),
-        }
+        self.facts(asked, time).await?;
         let was_slow = slot.is_slow();
         let run = match self.run_of_listing(at, slot, asked, deadline).await? {
             // It overran on the fast lane; the slow one has the time that it takes.
@@ -227,7 +233,6 @@ mod tests {
     use tokio::runtime::Builder;
 
     use super::*;
-    use crate::agent::facts::Facts;
     use crate::server::Environment;
 
     fn watched() -> Watched {

@@ -11,11 +11,11 @@ use super::host::{Host, Hosts};
 use super::options::Options;
 use super::report::{Answer, Status};
 use super::status_file::{StatusFile, StatusFileError};
-use crate::plugin::{AskError, PatternError};
+use crate::plugin::{AskError, PatternError, Served};
 use crate::server::Environment;
 
 /// What an answer begins with that is not a service's own.
-const PROGRAM: &str = "CHECK_PGACTIVITY";
+pub(super) const PROGRAM: &str = "CHECK_PGACTIVITY";
 /// The status file's name where none is given.
 const STATUS_FILE: &str = "check_pgactivity.data";
 
@@ -124,6 +124,8 @@ pub struct Kept {
     pub(super) named: Option<PathBuf>,
     pub(super) program: Option<PathBuf>,
     pub(super) environment: Arc<Environment>,
+    /// The agent that remembers in place of the file.
+    pub(super) served: Option<Served>,
 }
 
 impl Kept {
@@ -133,6 +135,9 @@ impl Kept {
     ///
     /// The status file cannot be read, or is another program's.
     pub fn load<T: DeserializeOwned>(&self, host: &Host, name: &str) -> Result<Option<T>, Stop> {
+        if let Some(served) = &self.served {
+            return Ok(served.load(&host.key, name).and_then(|kept| serde_json::from_value(kept).ok()));
+        }
         Ok(self.file()?.load(&host.key, name)?)
     }
 
@@ -142,6 +147,10 @@ impl Kept {
     ///
     /// The status file cannot be written, or is another program's.
     pub fn save<T: Serialize>(&self, host: &Host, name: &str, value: &T) -> Result<(), Stop> {
+        if let Some(served) = &self.served {
+            served.save(&host.key, name, serde_json::to_value(value).unwrap_or_default());
+            return Ok(());
+        }
         Ok(self.file()?.save(&host.key, name, value)?)
     }
 

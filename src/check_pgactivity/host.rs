@@ -9,7 +9,7 @@ use super::call::Stop;
 use super::options::Options;
 use super::report::Status;
 use crate::catalog::Catalog;
-use crate::plugin::{AskError, Asked, Row, Target};
+use crate::plugin::{AskError, Asked, Row, Served, Target};
 use crate::server::{Environment, RowSet};
 
 /// The variables that say where to connect to.
@@ -113,6 +113,8 @@ pub(super) struct Access {
     pub(super) limit: Duration,
     /// What `--debug` prints.
     pub(super) debug: Option<Mutex<String>>,
+    /// The agent that answers in place of sessions.
+    pub(super) served: Option<Served>,
 }
 
 impl Access {
@@ -249,6 +251,13 @@ impl Host {
     }
 
     async fn open(&self, target: &Target) -> Result<Asked, AskError> {
+        if let Some(served) = &self.access.served {
+            // Where no database is named, that of the agent is as good as the usual one.
+            let is_any = std::ptr::eq(target, &self.target) && !served.names_database();
+            let database = target.database.clone().filter(|_| !is_any);
+            let target = Target { database, ..target.clone() };
+            return Asked::served(served, &target, &self.access.catalog, self.access.limit).await;
+        }
         let (outer, hidden) = (Arc::clone(&self.access.environment), self.hidden);
         let environment = Environment::new(move |name| outer.get(name).filter(|_| !hidden.contains(&name)));
         let options = target.options(&environment).map_err(|error| AskError::Unavailable(error.to_string()))?;

@@ -13,7 +13,7 @@ use super::threshold::{Limits, Wanted};
 use super::{Action, End, Outcome, words};
 use crate::catalog::Catalog;
 use crate::check::Status;
-use crate::plugin::{AskError, Asked};
+use crate::plugin::{AskError, Asked, Served};
 use crate::server::{Environment, FailureClass, RowSet};
 
 /// One of the places that are asked, in the order of the command line.
@@ -53,6 +53,7 @@ pub struct Call {
     pub(super) report: Report,
     output: Output,
     catalog: Arc<Catalog>,
+    served: Option<Served>,
     visited: Vec<Visited>,
     stats: Vec<Stat>,
     /// Where a place is not, so that nothing has to panic.
@@ -67,6 +68,7 @@ impl Call {
         environment: Arc<Environment>,
         catalog: Arc<Catalog>,
         places: Vec<Place>,
+        served: Option<Served>,
     ) -> Result<Self, End> {
         Ok(Self {
             filter: Filter::read(&options)?,
@@ -76,6 +78,7 @@ impl Call {
             report: Report::default(),
             output,
             catalog,
+            served,
             visited: places.into_iter().map(|place| Visited { place, ..Visited::default() }).collect(),
             stats: Vec::new(),
             nowhere: Visited::default(),
@@ -221,7 +224,13 @@ impl Call {
     async fn opened(&mut self, at: At, console: bool) -> Result<&mut Asked, AskError> {
         let (limit, catalog, environment) = (self.timeout(), Arc::clone(&self.catalog), Arc::clone(&self.environment));
         let role = self.options.text("role").map(ToOwned::to_owned);
+        let served = self.served.clone();
         let visited = self.visit_mut(at);
+        if visited.asked.is_none()
+            && let Some(served) = served
+        {
+            visited.asked = Some(Asked::served(&served, &visited.place.target(), &catalog, limit).await?);
+        }
         if visited.asked.is_none() {
             let unusable = |error: crate::server::DsnError| AskError::Unavailable(error.to_string());
             let options = visited.place.target().options(&environment).map_err(unusable)?;

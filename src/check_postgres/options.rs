@@ -132,6 +132,11 @@ impl Options {
         self.text(name).is_some_and(|value| !matches!(value, "" | "0"))
     }
 
+    /// The first names of all that are given.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
     /// Its text, the last one.
     pub fn text(&self, name: &str) -> Option<&str> {
         debug_assert!(kind_of(name).is_some(), "no option is called {name}");

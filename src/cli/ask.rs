@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::AgentArgs;
 use crate::server::{RootCertificate, SslMode, TlsOptions, client_config};
-use crate::web::EXIT_CODE;
+use crate::web::{EXIT_CODE, STREAM};
 
 const LONGEST_ANSWER: usize = 1 << 20;
 /// Where the password for an agent may stand: a file is better, an argument shows in the process list.
@@ -35,10 +35,14 @@ pub(super) struct Agent {
     authorization: Option<HeaderValue>,
 }
 
-/// An agent's answer to `/check/NAME`.
+/// An agent's answer to `/check/NAME`, or to a plugin's command line.
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) exit_code: u8,
+    /// Whether the text is for stderr.
+    pub(super) is_mistake: bool,
+    /// Whether nothing was refused that who asks the server could be told.
+    pub(super) is_whole: bool,
 }
 
 impl Agent {
@@ -65,7 +69,17 @@ impl Agent {
         for (at, (key, value)) in parameters.iter().enumerate() {
             path += &format!("{}{key}={}", if at == 0 { "?" } else { "&" }, escape(value));
         }
-        let (status, headers, text) = self.get(&path).await?;
+        self.verdict(&path).await
+    }
+
+    /// Has the agent run the command line of a plugin.
+    pub(super) async fn run(&self, program: &str, arguments: &[String]) -> anyhow::Result<Answer> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| format!("arg={}", escape(argument))).collect();
+        self.verdict(&format!("/{program}?{}", arguments.join("&"))).await
+    }
+
+    async fn verdict(&self, path: &str) -> anyhow::Result<Answer> {
+        let (status, headers, text) = self.get(path).await?;
         if status == StatusCode::UNAUTHORIZED {
             let refused = match self.authorization {
                 Some(_) => "did not take this user and password",
@@ -77,7 +91,8 @@ impl Agent {
             .get(EXIT_CODE)
             .and_then(|code| code.to_str().ok()?.parse().ok())
             .ok_or_else(|| anyhow!("the agent at {} gave no exit code but {status}", self.address))?;
-        Ok(Answer { text, exit_code })
+        let is_mistake = headers.get(STREAM).is_some_and(|stream| stream == "stderr");
+        Ok(Answer { text, exit_code, is_mistake, is_whole: status == StatusCode::OK })
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<(StatusCode, HeaderMap, String)> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{EXIT_UNKNOWN, in_full, print, sources};
-use crate::check_pgactivity::{Ended, Surroundings, run as run_line};
+use super::ask::Answer;
+use super::{EXIT_UNKNOWN, in_full, print, served, sources};
+use crate::check_pgactivity::{Ended, Options, Surroundings, run as run_line};
 use crate::panics::{self, caught};
 use crate::server::Environment;
 
@@ -29,16 +30,24 @@ pub(super) fn arguments(arguments: &[OsString]) -> Option<(Option<PathBuf>, &[Os
 
 pub(super) fn run(program: Option<PathBuf>, arguments: &[OsString]) -> ExitCode {
     let arguments: Vec<String> = arguments.iter().map(|text| text.to_string_lossy().into_owned()).collect();
-    let ended = answer(program, &arguments).unwrap_or_else(|error| unknown(&in_full(&error)));
+    let ended = answer(program, arguments).unwrap_or_else(|error| unknown(&in_full(&error)));
     print(&ended.stdout);
     let _ = std::io::stderr().write_all(ended.stderr.as_bytes());
     ExitCode::from(ended.code)
 }
 
-fn answer(program: Option<PathBuf>, arguments: &[String]) -> anyhow::Result<Ended> {
+fn answer(program: Option<PathBuf>, arguments: Vec<String>) -> anyhow::Result<Ended> {
+    let (agent, arguments) = served::take(arguments)?;
+    let runtime = sources::runtime()?;
+    let names_server = Options::parse(&arguments).map_or(true, |options| options.names_server());
+    let served = runtime.block_on(served::ask(&agent, NAME, &arguments, names_server))?;
+    if let Some(Answer { text, exit_code: code, is_mistake, .. }) = served {
+        let (stdout, stderr) = if is_mistake { (String::new(), text) } else { (text, String::new()) };
+        return Ok(Ended { stdout, stderr, code });
+    }
     let catalog = Arc::new(sources::load_catalog(None)?);
-    let surroundings = Surroundings { catalog, environment: Environment::of_process(), program };
-    let ended = sources::runtime()?.block_on(caught(run_line(arguments, surroundings)));
+    let surroundings = Surroundings { catalog, environment: Environment::of_process(), program, served: None };
+    let ended = runtime.block_on(caught(run_line(&arguments, surroundings)));
     Ok(ended.unwrap_or_else(|| unknown(panics::REASON)))
 }
 

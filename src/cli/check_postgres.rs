@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::{EXIT_UNKNOWN, in_full, print, sources};
-use crate::check_postgres::{Invocation, Outcome, install, run as run_line};
+use super::ask::Answer;
+use super::{AgentArgs, EXIT_UNKNOWN, in_full, print, served, sources};
+use crate::check_postgres::{Invocation, Outcome, install, names_server, run as run_line};
 use crate::panics::{self, caught};
 use crate::server::Environment;
 
@@ -43,16 +44,35 @@ pub(super) fn run(program: &Path, arguments: &[OsString]) -> ExitCode {
 
 fn answer(program: &Path, arguments: &[OsString]) -> anyhow::Result<Outcome> {
     let name = program.file_name().unwrap_or(program.as_os_str());
+    let arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let (agent, arguments) = served::take(arguments)?;
+    let runtime = sources::runtime()?;
+    if let Some(outcome) = runtime.block_on(served_answer(&agent, &name.to_string_lossy(), &arguments))? {
+        return Ok(outcome);
+    }
     let invocation = Invocation {
         program: name.to_string_lossy().into_owned(),
         path: binary()?,
-        arguments: arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        arguments,
         folder: std::env::current_dir().unwrap_or_default(),
         environment: Environment::of_process(),
         catalog: Arc::new(sources::load_catalog(None)?),
+        served: None,
     };
-    let outcome = sources::runtime()?.block_on(caught(run_line(invocation)));
+    let outcome = runtime.block_on(caught(run_line(invocation)));
     outcome.ok_or_else(|| anyhow::anyhow!(panics::REASON))
+}
+
+/// What an agent answers, if one is to be asked.
+async fn served_answer(agent: &AgentArgs, program: &str, arguments: &[String]) -> anyhow::Result<Option<Outcome>> {
+    let (folder, environment) = (std::env::current_dir().unwrap_or_default(), Environment::of_process());
+    let action = program.strip_prefix("check_postgres_").map(|action| format!("--action={action}"));
+    let sent: Vec<String> = action.into_iter().chain(arguments.iter().cloned()).collect();
+    let answer = served::ask(agent, "check_postgres", &sent, names_server(arguments, &folder, &environment)).await?;
+    Ok(answer.map(|Answer { text, exit_code: code, is_mistake, .. }| {
+        let (stdout, stderr) = if is_mistake { (String::new(), text) } else { (text, String::new()) };
+        Outcome { stdout, stderr, code }
+    }))
 }
 
 /// Makes the links of both plugins, and says what was done.

@@ -1,11 +1,14 @@
-//! A session that answers by the names of listings, within one limit for everything.
+//! Who answers by the names of listings, a session or an agent, within one limit for everything.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{Served, Target};
+use crate::agent::ListError;
 use crate::catalog::{Catalog, Definition, Version};
+use crate::collect::redact::redacted;
 use crate::server::{ConnectFailure, ConnectOptions, FailureClass, QueryFailure, RowSet, Session, TlsCache};
 
 /// What the server gets less than we have: it should end a query before we give it up.
@@ -14,14 +17,31 @@ const MARGIN: Duration = Duration::from_millis(200);
 const EXTENSION: &str = "SELECT e.extname, e.extversion, pg_catalog.quote_ident(n.nspname) \
      FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace";
 
-/// A session to one database.
+/// Who asks an agent waits for so long at most.
+const LONGEST_SERVED: Duration = Duration::from_secs(60);
+/// What is shown of a statement to who asks an agent.
+const LONGEST_STATEMENT: usize = 1_024;
+
+/// A session to one database, or an agent that has one.
 #[derive(Debug)]
 pub struct Asked {
-    session: Session,
+    via: Via,
     catalog: Arc<Catalog>,
     until: Instant,
     limit: Duration,
     is_its_users: bool,
+}
+
+#[derive(Debug)]
+enum Via {
+    Session(Session),
+    /// The agent, and what it found the server to be.
+    Agent {
+        served: Served,
+        server: Arc<str>,
+        version: u32,
+        is_standby: bool,
+    },
 }
 
 /// Why there are no rows.
@@ -51,7 +71,8 @@ impl Asked {
         let until = Instant::now() + limit;
         let session =
             Session::open(options, limit, &TlsCache::default()).await.map_err(|failure| late(failure, limit))?;
-        Ok(Self { session, catalog: Arc::clone(catalog), until, limit, is_its_users: false })
+        let via = Via::Session(session);
+        Ok(Self { via, catalog: Arc::clone(catalog), until, limit, is_its_users: false })
     }
 
     /// Opens a session on `PgBouncer`'s own console, where only [`Asked::sql`] can be used.
@@ -67,7 +88,29 @@ impl Asked {
         let until = Instant::now() + limit;
         let session = Session::open_console(options, limit, &TlsCache::default()).await;
         let session = session.map_err(|failure| late(failure, limit))?;
-        Ok(Self { session, catalog: Arc::clone(catalog), until, limit, is_its_users: true })
+        let via = Via::Session(session);
+        Ok(Self { via, catalog: Arc::clone(catalog), until, limit, is_its_users: true })
+    }
+
+    /// Has an agent answer, over the connections that it has. The server is looked at first: nothing is told of one that
+    /// does not answer now.
+    ///
+    /// # Errors
+    ///
+    /// The agent does not watch what is meant, or the server does not answer it in time.
+    pub async fn served(
+        served: &Served,
+        target: &Target,
+        catalog: &Arc<Catalog>,
+        limit: Duration,
+    ) -> Result<Self, AskError> {
+        let limit = limit.min(LONGEST_SERVED);
+        let until = Instant::now() + limit;
+        let server = served.find(target).map_err(AskError::Unavailable)?;
+        let looked = served.agent().look(&server, limit).await;
+        let (version, is_standby) = looked.map_err(|error| of_agent(error, limit))?;
+        let via = Via::Agent { served: served.clone(), server, version, is_standby };
+        Ok(Self { via, catalog: Arc::clone(catalog), until, limit, is_its_users: false })
     }
 
     /// Becomes another role for all that is asked from now on: its name as SQL writes it.
@@ -83,12 +126,18 @@ impl Asked {
 
     /// `server_version_num`, such as 150006; 0 on a console.
     pub fn version(&self) -> u32 {
-        self.session.version()
+        match &self.via {
+            Via::Session(session) => session.version(),
+            Via::Agent { version, .. } => *version,
+        }
     }
 
     /// Whether the server was in recovery when the session was opened.
     pub fn is_standby(&self) -> bool {
-        self.session.was_in_recovery()
+        match &self.via {
+            Via::Session(session) => session.was_in_recovery(),
+            Via::Agent { is_standby, .. } => *is_standby,
+        }
     }
 
     /// The rows of a listing, or of what a definition asks.
@@ -100,6 +149,11 @@ impl Asked {
         let unavailable = |reason: String| AskError::Unavailable(reason);
         if self.is_its_users {
             return Err(unavailable(format!("{name} is not asked in a session that is its user's own")));
+        }
+        if let Via::Agent { served, server, .. } = &self.via {
+            let left = self.until.saturating_duration_since(Instant::now());
+            let rows = served.agent().list(server, name, left).await;
+            return rows.map(|rows| without_values(&rows)).map_err(|error| of_agent(error, self.limit));
         }
         let Some(listing) = self.catalog.listing(name).map(Arc::clone) else {
             return Err(unavailable(format!("no listing is called {name}")));
@@ -116,7 +170,9 @@ impl Asked {
     /// The server refuses or takes too long.
     pub async fn sql(&mut self, sql: &str) -> Result<RowSet, AskError> {
         if !self.is_its_users {
-            self.session.give_to_user().await?;
+            if let Via::Session(session) = &mut self.via {
+                session.give_to_user().await?;
+            }
             self.is_its_users = true;
         }
         self.ask(sql).await
@@ -140,8 +196,14 @@ impl Asked {
         if left.is_zero() {
             return Err(AskError::Late(self.limit));
         }
+        let session = match &mut self.via {
+            Via::Session(session) => session,
+            Via::Agent { served, .. } => {
+                return Err(AskError::Unavailable(served.refuse("the agent runs no statement that is sent to it")));
+            }
+        };
         let of_server = left.saturating_sub(MARGIN.min(left / 4));
-        self.session.query(sql, of_server, left).await.map_err(|failure| match failure {
+        session.query(sql, of_server, left).await.map_err(|failure| match failure {
             QueryFailure::Deadline(_) | QueryFailure::StatementTimeout(_) => AskError::Late(self.limit),
             other => AskError::Query(other),
         })
@@ -155,6 +217,31 @@ fn statement_for(listing: &Definition, version: Version, of: &str) -> Result<Str
         AskError::Unavailable(format!("needs {of} {first}, this is {version}"))
     };
     Ok(query.ok_or_else(too_old)?.sql.clone())
+}
+
+/// Who may read the agent's port may not see the values in other people's statements.
+fn without_values(rows: &RowSet) -> RowSet {
+    let is_statement = |column: &String| column == "query" || column.ends_with("_query");
+    if !rows.columns().iter().any(is_statement) {
+        return rows.clone();
+    }
+    let mut shown = RowSet::new(rows.columns().to_vec());
+    for row in rows.rows() {
+        for (value, column) in row.zip(rows.columns()) {
+            let hidden = value.filter(|_| is_statement(column)).map(|text| redacted(text, LONGEST_STATEMENT));
+            // What is shown is no longer than what came.
+            let _ = shown.push(hidden.as_deref().or(value));
+        }
+    }
+    shown
+}
+
+fn of_agent(error: ListError, limit: Duration) -> AskError {
+    match error {
+        ListError::Down { class, reason } => late(ConnectFailure { class, message: reason, sqlstate: None }, limit),
+        ListError::Late(_) | ListError::Failed { class: "timeout", .. } => AskError::Late(limit),
+        other => AskError::Unavailable(other.to_string()),
+    }
 }
 
 fn late(failure: ConnectFailure, limit: Duration) -> AskError {

@@ -139,6 +139,8 @@ mod sampling;
 mod secrets;
 /// What SECURITY.md promises.
 mod security;
+/// The command lines of other plugins, answered by the agent.
+mod served;
 /// The agent as a service: what its manager hears, and how it ends.
 mod service;
 /// A session: read-only, bounded, and what it leaves behind.
