@@ -34,6 +34,7 @@
 
 mod call;
 mod filter;
+mod glob;
 mod host;
 mod options;
 mod report;
@@ -151,7 +152,7 @@ async fn answer(service: &'static Service, options: Options, kept: Kept, access:
     let with_exclude = !matches!(service.name, "pg_dump_backup" | "oldest_idlexact");
     let filters = Filters::parse(&options, with_exclude)?;
     let hosts = Hosts::parse(&options, access);
-    (service.run)(Call { service: service.name, options, hosts, filters, kept }).await
+    (service.run)(Call { service: service.name, options, hosts, filters, kept, limit: access.limit }).await
 }
 
 /// What is said without running a service: the list, the version, the help, the files.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +33,8 @@ pub struct Call {
     pub filters: Filters,
     /// What was kept from the last call.
     pub kept: Kept,
+    /// The limit of time, which sessions keep to by themselves.
+    pub limit: Duration,
 }
 
 impl Call {

@@ -45,6 +45,11 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
+
+    /// What its first group found in the text; none if it was not found, or has no group.
+    pub fn capture<'a>(&self, text: &'a str) -> Option<&'a str> {
+        Some(self.0.captures(text)?.get(1)?.as_str())
+    }
 }
 
 #[cfg(test)]

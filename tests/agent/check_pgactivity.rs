@@ -12,8 +12,11 @@
 //!
 //! `PGVITALS_CASES=backends` in the environment runs only those lines that have this in them.
 
+mod folders;
+mod query;
 mod server;
 mod sessions;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,13 +25,15 @@ use std::path::{Path, PathBuf};
 
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use regex::Regex;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::command::{Ended, run};
+use crate::pair::until_true;
 use crate::program::{BINARY, free_port};
 
-/// Debian's `check-pgactivity`.
+/// Debian's `check-pgactivity`; another one is tried by naming it in `PGVITALS_CHECK_PGACTIVITY`.
 const ORIGINAL: &str = "/usr/lib/nagios/plugins/check_pgactivity";
 /// psql itself: what Debian has in PATH is a script.
 const PATH: &str = "/usr/lib/postgresql/15/bin:/usr/bin:/bin";
@@ -39,7 +44,8 @@ struct Subject {
     cases: &'static [&'static str],
 }
 
-const SUBJECTS: &[&Subject] = &[&server::SUBJECT, &sessions::SUBJECT];
+const SUBJECTS: &[&Subject] =
+    &[&folders::SUBJECT, &query::SUBJECT, &server::SUBJECT, &sessions::SUBJECT, &settings::SUBJECT];
 
 /// A primary with a standby, and a folder for both programs.
 struct Scene {
@@ -68,6 +74,9 @@ impl Scene {
             primary.sql("app", statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
         let standby = primary.standby("standby").await.unwrap();
+        // Before the first of these a standby has no time of which it could say how long ago it is.
+        primary.sql("app", "SELECT pg_current_xact_id()").await.unwrap();
+        until_true(&standby, "SELECT pg_last_xact_replay_timestamp() IS NOT NULL").await;
         let folder = tempfile::tempdir().unwrap();
         for name in ["original", "ours", "both"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -95,7 +104,10 @@ impl Scene {
 
     async fn call(&self, which: Which, step: &str) -> Ended {
         let (name, program) = match which {
-            Which::Original => ("original", PathBuf::from(ORIGINAL)),
+            Which::Original => {
+                let named = std::env::var_os("PGVITALS_CHECK_PGACTIVITY");
+                ("original", named.map_or_else(|| PathBuf::from(ORIGINAL), PathBuf::from))
+            }
             Which::Ours => ("ours", self.folder.path().join("ours/check_pgactivity")),
         };
         let own = self.folder.path().join(name);
@@ -163,7 +175,7 @@ impl Scene {
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
     code: i32,
-    /// The status line without perfdata, and what follows it, with numbers, times and versions masked.
+    /// The status line without perfdata, with numbers, times and sizes masked, the parts of its message sorted.
     text: String,
     long: String,
     /// Label, unit or what is no number, thresholds; sorted, as the original's order is by chance.
@@ -174,6 +186,16 @@ struct Shape {
 
 impl Shape {
     fn of(ended: &Ended) -> Self {
+        if let Ok(object) = serde_json::from_str::<Value>(&ended.stdout) {
+            let text = plain(object).to_string();
+            return Self {
+                code: ended.code,
+                text,
+                long: String::new(),
+                perfdata: Vec::new(),
+                complaint: String::new(),
+            };
+        }
         let (first, long) = ended.stdout.split_once('\n').unwrap_or((&ended.stdout, ""));
         let (text, perfdata) = first.split_once(" | ").unwrap_or((first, ""));
         let entry = Regex::new(r"((?:'(?:[^']|'')*'|[^ '=]+)=)(-?[0-9.]+(?:e-?[0-9]+)?)?([^ ]*)").unwrap();
@@ -182,10 +204,28 @@ impl Shape {
             .map(|entry| format!("{}{}{}", &entry[1], if entry.get(2).is_some() { "N" } else { "" }, &entry[3]))
             .collect();
         perfdata.sort();
+        // Until 2.7 there was one more state of sessions.
+        perfdata.retain(|entry| !entry.contains("other wait event"));
         // What libpq says of a server and what we say of it are two things.
         let long = if text.contains("Query failed") { String::new() } else { masked(long) };
         let complaint = ended.stderr.lines().next().unwrap_or_default();
-        Self { code: ended.code, text: masked(text), long, perfdata, complaint: masked(complaint) }
+        let text = masked(text);
+        let (status, message) = text.split_once(": ").unwrap_or((&text, ""));
+        let mut messages: Vec<&str> = message.split(", ").collect();
+        messages.sort_unstable();
+        let text = format!("{status}: {}", messages.join(", "));
+        Self { code: ended.code, text, long, perfdata, complaint: masked(complaint) }
+    }
+}
+
+/// An object in which numbers are `N`, whether they are written as numbers or as texts.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Object(entries) => entries.into_iter().map(|(key, value)| (key, plain(value))).collect(),
+        Value::Array(values) => values.into_iter().map(plain).collect(),
+        Value::Number(_) => Value::from("N"),
+        Value::String(text) => Value::from(masked(&text)),
+        other => other,
     }
 }
 
@@ -196,6 +236,7 @@ fn masked(text: &str) -> String {
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d", "T"),
         (r"\b\d+(\.\d+)?(kB|MB|GB|TB|B)\b", "S"),
         (r"\b(\d+[wd] )*\d+[hms](\d+[ms])*\b", "I"),
+        (r"'?\b\d+(\.\d+)?\b'?", "N"),
         (r"\d+(\.\d+)?", "N"),
     ] {
         text = Regex::new(found).unwrap().replace_all(&text, mask).into_owned();
