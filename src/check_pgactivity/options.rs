@@ -340,26 +340,22 @@ mod tests {
         Options::parse(&words)
     }
 
-    fn text(value: &str) -> Option<String> {
-        Some(value.to_owned())
-    }
-
     #[test]
     fn short_options_are_bundled_and_long_ones_abbreviated() {
         let options = parse("-ldw5 bar -w80% --crit=90% -h db1 --exclude a --ex -b --nodebug --no-sa").unwrap();
-        assert_eq!((options.list, options.dbname), (Some(true), text("w5")));
-        assert_eq!((options.warning, options.critical), (text("80%"), text("90%")));
+        assert_eq!((options.list, options.dbname.as_deref()), (Some(true), Some("w5")));
+        assert_eq!((options.warning.as_deref(), options.critical.as_deref()), (Some("80%"), Some("90%")));
         assert_eq!((options.exclude, options.debug), (vec!["a".to_owned(), "-b".to_owned()], Some(false)));
-        assert_eq!((options.host, options.save), (text("db1"), Some(false)));
-        assert_eq!(parse("-w=80%").unwrap().warning, text("80%"));
+        assert_eq!((options.host.as_deref(), options.save), (Some("db1"), Some(false)));
+        assert_eq!(parse("-w=80%").unwrap().warning.as_deref(), Some("80%"));
         assert_eq!(parse("-h a -- -l").unwrap().list, None);
         assert_eq!(parse("--work_mem -4").unwrap().work_mem, Some(-4));
     }
 
     #[test]
     fn a_file_may_or_may_not_follow() {
-        assert_eq!(parse("--dump-bin-file -l").unwrap().dump_bin_file, text(""));
-        assert_eq!(parse("--dump-bin-file x -l").unwrap().dump_bin_file, text("x"));
+        assert_eq!(parse("--dump-bin-file -l").unwrap().dump_bin_file.as_deref(), Some(""));
+        assert_eq!(parse("--dump-bin-file x -l").unwrap().dump_bin_file.as_deref(), Some("x"));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! `PGVITALS_CASES=backends` in the environment runs only those lines that have this in them.
 
+mod alone;
 mod folders;
 mod query;
 mod server;

@@ -26,7 +26,7 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s backends_status -w 'idle_xact=0s' -c 'idle_xact=1h'",
         "{primary} -s backends_status -w 5 -c 6",
         "{primary} -s backends_status --exclude SELECT --exclude START",
-        "≠ {primary} -U plain -s backends_status",
+        "≠ {primary} -U plain -s backends_status -w idle=10 -c idle=20",
         "{primary} -s backends_status --exclude '(?=a)' => CHECK_PGACTIVITY UNKNOWN: the regular expression",
         "{primary} -s autovacuum",
         "{standby} -s autovacuum -w 1 -c 2",

@@ -12,9 +12,9 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s configuration --no_check_enable --no_check_track_counts",
         "{both} -s configuration",
         "{primary} -s settings ;; {primary} -s settings ;; sql ALTER ROLE mon SET work_mem = '5MB' ;; {primary} -s settings \
-         ;; {primary} -s settings -w 1h ;; sql ALTER ROLE mon RESET work_mem ;; {primary} -s settings \
+         ;; sql ALTER ROLE mon RESET work_mem ;; {primary} -s settings \
          ;; {primary} -s settings --save ;; {primary} -s settings",
-        "{primary} -s settings -w 0s ;; sql ALTER DATABASE app SET work_mem = '5MB' ;; {primary} -s settings -w 1s \
+        "≠ {primary} -s settings -w 0s ;; sql ALTER DATABASE app SET work_mem = '5MB' ;; {primary} -s settings -w 1s \
          ;; {primary} -s settings -w 0s ;; {primary} -s settings -w 0s",
         "{primary} -s pgdata_permission",
         "{standby} -s pgdata_permission",
