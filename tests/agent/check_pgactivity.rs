@@ -15,9 +15,12 @@
 mod alone;
 mod folders;
 mod query;
+mod relations;
+mod replication;
 mod server;
 mod sessions;
 mod settings;
+mod vacuum;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,8 +48,16 @@ struct Subject {
     cases: &'static [&'static str],
 }
 
-const SUBJECTS: &[&Subject] =
-    &[&folders::SUBJECT, &query::SUBJECT, &server::SUBJECT, &sessions::SUBJECT, &settings::SUBJECT];
+const SUBJECTS: &[&Subject] = &[
+    &folders::SUBJECT,
+    &query::SUBJECT,
+    &relations::SUBJECT,
+    &replication::SUBJECT,
+    &server::SUBJECT,
+    &sessions::SUBJECT,
+    &settings::SUBJECT,
+    &vacuum::SUBJECT,
+];
 
 /// A primary with a standby, and a folder for both programs.
 struct Scene {
