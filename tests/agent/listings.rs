@@ -53,6 +53,8 @@ async fn every_listing_answers_on_every_major() {
                     }
                     // What a version lacks is said by `since`, what a database lacks by `extension`.
                     Err(AskError::Unavailable(_)) if listing.name != "connection" => {}
+                    // The servers of the tests have extensions with files for newer ones, which 10 does not read.
+                    Err(AskError::Query(_)) if listing.name == "extension_versions" && cluster.major() == 10 => {}
                     Err(AskError::Query(_)) if ELSEWHERE.contains(&&*listing.name) => {}
                     Err(error) => panic!("{place}: {error}"),
                 }

@@ -140,13 +140,9 @@ async fn count(mut call: Call, flaw: &Flaw) -> Result<Answer, Stop> {
 /// Extensions whose version is not the one that the server would install.
 async fn extensions_versions(mut call: Call) -> Result<Answer, Stop> {
     let mut host = call.one_host()?;
-    // What the definition leaves empty there would pass for up to date.
-    if host.version().await? < 110_000 {
-        return Err(Stop::unknown("PostgreSQL 10 cannot be asked safely which versions of extensions it has"));
-    }
     let (mut perfdata, mut long) = (Vec::new(), Vec::new());
     for database in all(&call, &mut host).await? {
-        let rows = host.rows_in(&database, "extensions").await?;
+        let rows = host.rows_in(&database, "extension_versions").await?;
         let mut outdated = 0;
         for row in Row::of(&rows) {
             let [name, installed, usual] = ["extension", "installed_version", "default_version"].map(|it| row.text(it));
