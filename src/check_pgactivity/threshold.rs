@@ -53,7 +53,8 @@ pub fn bytes(text: &str, whole: Option<f64>) -> Option<i64> {
     let unit = unit.trim_start().to_ascii_lowercase();
     let factor = match unit.as_str() {
         "" | "b" => 1.0,
-        "%" => whole? / 100.0,
+        // One part after the other: a hundredth first would not be all of it at 100 %.
+        "%" => return whole_number(number * whole? / 100.0),
         _ => {
             let (first, rest) = unit.split_at_checked(1)?;
             let power = "kmgtpez".find(first).filter(|_| matches!(rest, "" | "b" | "o"))?;
@@ -199,6 +200,7 @@ mod tests {
             ("10.55GB", None, Some(11_327_976_243)),
             ("1 G", None, Some(1 << 30)),
             ("50%", Some(1_001.0), Some(500)),
+            ("100%", Some(7_634_279.0), Some(7_634_279)),
             ("50%", None, None),
             ("1x", None, None),
             ("1kbb", None, None),

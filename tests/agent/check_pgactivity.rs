@@ -7,14 +7,20 @@
 //! - `{primary}`, `{standby}`, `{both}` stand for the options of that server, `{down}` for a port where nobody listens,
 //!   `{folder}` for a folder that both programs see, `{data}` for the primary's data folder
 //! - a step `sql …` is run on the primary, in the database `app`, `sh …` by a shell in `{folder}`; what it says is not compared
+//! - a step `hold …` is like `sql …` in a session that stays open until the end of the line, `busy …` is not waited for,
+//!   `until …` waits for a condition
 //! - `≠ ` before the line: the two differ, and `docs/check_pgactivity.md` has a line for the service that says why
 //! - ` => TEXT` after the line: only ours is run, and its output begins so (numbers as they are)
 //!
 //! `PGVITALS_CASES=backends` in the environment runs only those lines that have this in them.
 
+mod activity;
 mod alone;
+mod archiving;
+mod databases;
 mod folders;
 mod query;
+mod ratios;
 mod relations;
 mod replication;
 mod server;
@@ -32,9 +38,11 @@ use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio_postgres::{CancelToken, Client, NoTls};
 
 use crate::command::{Ended, run};
-use crate::pair::until_true;
+use crate::pair::{until_true, until_true_in};
 use crate::program::{BINARY, free_port};
 
 /// Debian's `check-pgactivity`; another one is tried by naming it in `PGVITALS_CHECK_PGACTIVITY`.
@@ -49,8 +57,12 @@ struct Subject {
 }
 
 const SUBJECTS: &[&Subject] = &[
+    &activity::SUBJECT,
+    &archiving::SUBJECT,
+    &databases::SUBJECT,
     &folders::SUBJECT,
     &query::SUBJECT,
+    &ratios::SUBJECT,
     &relations::SUBJECT,
     &replication::SUBJECT,
     &server::SUBJECT,
@@ -66,6 +78,24 @@ struct Scene {
     folder: TempDir,
 }
 
+/// The sessions that a line of cases keeps open.
+#[derive(Default)]
+struct Kept {
+    held: Vec<Client>,
+    busy: JoinSet<()>,
+    cancel: Vec<CancelToken>,
+}
+
+impl Kept {
+    /// Nobody is busy any more: a session that is not read from would go on.
+    async fn end(mut self) {
+        for token in self.cancel {
+            token.cancel_query(NoTls).await.unwrap();
+        }
+        while self.busy.join_next().await.is_some() {}
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Which {
     Original,
@@ -74,7 +104,14 @@ enum Which {
 
 impl Scene {
     async fn start() -> Self {
-        let conf = ["wal_level = logical", "autovacuum = off", "max_connections = 50", "max_prepared_transactions = 5"];
+        let conf = [
+            "wal_level = logical",
+            "autovacuum = off",
+            "max_connections = 50",
+            "max_prepared_transactions = 5",
+            "archive_mode = on",
+            "archive_command = 'true'",
+        ];
         let conf = conf.into_iter().map(str::to_owned).collect();
         let settings = Settings { conf, tcp: true, initdb: vec!["--data-checksums".to_owned()], ..Settings::default() };
         let primary = Cluster::start(&Binaries::major(15).unwrap(), settings).await.unwrap();
@@ -131,9 +168,20 @@ impl Scene {
     }
 
     /// Runs a step that is no call; false if it is one.
-    async fn prepared(&self, step: &str) -> bool {
+    async fn prepared(&self, step: &str, kept: &mut Kept) -> bool {
         if let Some(statement) = step.strip_prefix("sql ") {
             self.primary.sql("app", statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        } else if let Some(statements) = step.strip_prefix("hold ") {
+            let client = self.primary.client("app").await.unwrap();
+            client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
+            kept.held.push(client);
+        } else if let Some(statements) = step.strip_prefix("busy ") {
+            let client = self.primary.client("app").await.unwrap();
+            let statements = statements.to_owned();
+            kept.cancel.push(client.cancel_token());
+            kept.busy.spawn(async move { drop(client.batch_execute(&statements).await) });
+        } else if let Some(condition) = step.strip_prefix("until ") {
+            until_true_in(&self.primary, "app", &format!("SELECT {condition}")).await;
         } else if let Some(line) = step.strip_prefix("sh ") {
             let mut shell = Command::new("sh");
             shell.args(["-c", &self.fill(line)]).current_dir(self.both());
@@ -147,10 +195,17 @@ impl Scene {
 
     /// What is wrong with a case.
     async fn judge(&self, case: &str, documented: &BTreeSet<String>) -> Option<String> {
+        let mut kept = Kept::default();
+        let wrong = self.compare(case, documented, &mut kept).await;
+        kept.end().await;
+        wrong
+    }
+
+    async fn compare(&self, case: &str, documented: &BTreeSet<String>, kept: &mut Kept) -> Option<String> {
         if let Some((line, expected)) = case.split_once(" => ") {
             let mut last = Ended { code: 0, stdout: String::new(), stderr: String::new() };
             for step in line.split(" ;; ") {
-                if !self.prepared(step).await {
+                if !self.prepared(step, kept).await {
                     last = self.call(Which::Ours, step).await;
                 }
             }
@@ -160,7 +215,7 @@ impl Scene {
         let (line, differs) = case.strip_prefix("≠ ").map_or((case, false), |line| (line, true));
         let mut found = Vec::new();
         for step in line.split(" ;; ") {
-            if self.prepared(step).await {
+            if self.prepared(step, kept).await {
                 continue;
             }
             let (theirs, ours) = (self.call(Which::Original, step).await, self.call(Which::Ours, step).await);

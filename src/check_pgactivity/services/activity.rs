@@ -173,17 +173,20 @@ async fn longest_query(mut call: Call) -> Result<Answer, Stop> {
     let excluded = |query: &str, application: &str| call.filters.excludes(query) || call.filters.excludes(application);
     let mut ages: BTreeMap<String, Ages> = BTreeMap::new();
     for name in names.into_iter().filter(|name| call.filters.wants_database(name)) {
-        let mut running = running(&rows, &name).peekable();
-        // As the original has it, an expression that is found in nothing leaves out the databases where nothing runs.
-        if running.peek().is_none() && excluded("", "") {
+        let running: Vec<Row<'_>> = running(&rows, &name).collect();
+        // As the original has it, a database is left out with all queries in it; an expression that is found in nothing
+        // leaves out those where nothing runs.
+        let seen: Vec<(&str, &str, Row<'_>)> = running
+            .iter()
+            .map(|row| (row.text("query"), row.text("application_name"), *row))
+            .filter(|(query, application, _)| !excluded(query, application))
+            .collect();
+        if if running.is_empty() { excluded("", "") } else { seen.is_empty() } {
             continue;
         }
         let ages = ages.entry(name.clone()).or_default();
-        for row in running {
-            let (query, application) = (row.text("query"), row.text("application_name"));
-            if !query.is_empty() && !excluded(query, application) {
-                ages.add(row.number("state_seconds").unwrap_or_default(), application);
-            }
+        for (_, application, row) in seen.into_iter().filter(|(query, ..)| !query.is_empty()) {
+            ages.add(row.number("state_seconds").unwrap_or_default(), application);
         }
     }
     let count: u32 = ages.values().map(|ages| ages.count).sum();

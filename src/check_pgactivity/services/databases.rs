@@ -144,8 +144,8 @@ impl Sized {
         self.perfdata.push(Perf::new(format!("{name}_delta"), number(delta)).unit("B").limits(limits.0, limits.1));
     }
 
-    /// Notes the message if the value reaches a threshold, and gives the thresholds that were looked at: the lower one is not
-    /// when the value reaches the higher one.
+    /// Notes the message if the value reaches a threshold, and gives the thresholds that were looked at: the lower one is
+    /// not when the value reaches the higher one.
     fn judge(
         &mut self,
         message: &str,
