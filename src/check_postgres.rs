@@ -8,6 +8,7 @@
 //! - `options` the command line, `rc` the file beside it, `targets` the places they point to
 //! - `threshold` warning and critical in every form, `filter` what is looked at
 //! - `call` one run of an action; `text` numbers, sizes, times and names as they are written
+//! - `every_database` and `trial` what `--alldb` and `--test` do before or in place of an action
 //! - `actions` what each action asks and says, a table in each file
 //! - `report` the line for Nagios, `output` the other readers, `words` failures as psql tells them
 //!
@@ -44,6 +45,7 @@
 
 mod actions;
 mod call;
+mod every_database;
 pub mod filter;
 mod links;
 pub mod options;
@@ -54,6 +56,7 @@ mod served;
 pub mod targets;
 pub mod text;
 pub mod threshold;
+mod trial;
 mod usage;
 mod words;
 
@@ -217,7 +220,8 @@ async fn attempt(invocation: Invocation) -> Result<Outcome, End> {
     if options.is_on("PGBINDIR") || options.is_on("PSQL") {
         return Err(End::refused("Cannot use the --PGBINDIR or --PSQL option when NO_PSQL_OPTION is on"));
     }
-    let Some(action) = actions::find(&named) else {
+    let tried = options.is_on("test") && !named.is_empty();
+    let Some(action) = actions::find(&named).or(tried.then_some(&trial::TRIAL)) else {
         let reason =
             if named.is_empty() { "No action is given".to_owned() } else { format!("No such action: {named}") };
         return Ok(usage::refuse(&program, &reason, &[]));
@@ -228,6 +232,10 @@ async fn attempt(invocation: Invocation) -> Result<Outcome, End> {
     let database = if action.name.starts_with("pgb") { "pgbouncer" } else { "postgres" };
     let places = targets::places(&options, &environment, database);
     let mut call = Call::new(action, options, output, Arc::new(environment), catalog, places, served)?;
+    if call.options.is_on("alldb") {
+        every_database::spread(&mut call).await?;
+    }
+    let action = if tried { &trial::TRIAL } else { action };
     (action.run)(&mut call).await?;
     Err(call.finish())
 }

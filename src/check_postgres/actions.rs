@@ -5,14 +5,18 @@ mod bloat;
 mod connections;
 mod databases;
 mod files;
+mod gone;
+mod objects;
 mod others;
 mod pgbouncer;
 mod queries;
 mod replication;
 mod schema;
+mod settings;
 mod sizes;
 mod transactions;
 mod vacuum;
+mod versions;
 
 use super::Action;
 
@@ -22,14 +26,18 @@ const TABLES: &[&[Action]] = &[
     connections::ACTIONS,
     databases::ACTIONS,
     files::ACTIONS,
+    gone::ACTIONS,
+    objects::ACTIONS,
     others::ACTIONS,
     pgbouncer::ACTIONS,
     queries::ACTIONS,
     replication::ACTIONS,
     schema::ACTIONS,
+    settings::ACTIONS,
     sizes::ACTIONS,
     transactions::ACTIONS,
     vacuum::ACTIONS,
+    versions::ACTIONS,
 ];
 
 /// Every action.

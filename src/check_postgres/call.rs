@@ -14,7 +14,7 @@ use super::{Action, End, Outcome, words};
 use crate::catalog::Catalog;
 use crate::check::Status;
 use crate::plugin::{AskError, Asked, Served};
-use crate::server::{Environment, FailureClass, RowSet};
+use crate::server::{DsnError, Environment, FailureClass, RowSet};
 
 /// One of the places that are asked, in the order of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,12 @@ struct Visited {
     perf: String,
     /// How long the last question took.
     took: Option<Duration>,
+}
+
+impl Visited {
+    fn of(place: Place) -> Self {
+        Self { place, ..Self::default() }
+    }
 }
 
 /// A value for MRTG, by the name it is shown under.
@@ -79,10 +85,15 @@ impl Call {
             output,
             catalog,
             served,
-            visited: places.into_iter().map(|place| Visited { place, ..Visited::default() }).collect(),
+            visited: places.into_iter().map(Visited::of).collect(),
             stats: Vec::new(),
             nowhere: Visited::default(),
         })
+    }
+
+    /// Has these places asked in place of all others.
+    pub(super) fn visit_instead(&mut self, places: Vec<Place>) {
+        self.visited = places.into_iter().map(Visited::of).collect();
     }
 
     /// The action's name.
@@ -166,6 +177,22 @@ impl Call {
         answer.map_err(|error| self.end(at, &error))
     }
 
+    /// The rows of a listing in a session as the role has it, at one place: for what is about the session itself. Nothing else
+    /// can be asked there afterwards but the user's own statements.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub async fn rows_as_user_at(&mut self, at: At, listing: &str) -> Result<RowSet, End> {
+        let started = Instant::now();
+        let answer = match self.asked(at).await {
+            Ok(asked) => asked.rows_as_user(listing).await,
+            Err(error) => Err(error),
+        };
+        self.visit_mut(at).took = Some(started.elapsed());
+        answer.map_err(|error| self.end(at, &error))
+    }
+
     /// The answer to the user's own statement, at one place. A listing cannot be asked there afterwards.
     ///
     /// # Errors
@@ -232,7 +259,7 @@ impl Call {
             visited.asked = Some(Asked::served(&served, &visited.place.target(), &catalog, limit).await?);
         }
         if visited.asked.is_none() {
-            let unusable = |error: crate::server::DsnError| AskError::Unavailable(error.to_string());
+            let unusable = |error: DsnError| AskError::Unavailable(words::of_settings(&error));
             let options = visited.place.target().options(&environment).map_err(unusable)?;
             let asked = if console {
                 Asked::open_console(&options, &catalog, limit).await?

@@ -1,7 +1,7 @@
 //! Failures in the words that psql has for them, which the original passes on.
 
 use super::targets::Place;
-use crate::server::{ConnectFailure, QueryFailure};
+use crate::server::{ConnectFailure, DsnError, QueryFailure};
 
 /// Why there is no session, as psql says it since version 14, in one line.
 pub(super) fn of_connection(failure: &ConnectFailure, place: &Place) -> String {
@@ -28,6 +28,18 @@ pub(super) fn of_connection(failure: &ConnectFailure, place: &Place) -> String {
 /// What the kernel said, without its number.
 fn without_number(reason: &str) -> &str {
     reason.split_once(" (os error").map_or(reason, |(reason, _)| reason)
+}
+
+/// Why the settings of a connection are of no use.
+pub(super) fn of_settings(error: &DsnError) -> String {
+    match error {
+        DsnError::Service { service, reason }
+            if reason.starts_with("no such section") || reason.starts_with("there is no") =>
+        {
+            format!("error: definition of service \"{service}\" not found")
+        }
+        other => format!("error: {other}"),
+    }
 }
 
 /// Why there is no answer: what the server said, else what happened.

@@ -178,6 +178,18 @@ impl Asked {
         self.ask(sql).await
     }
 
+    /// The rows of a listing in the session that a user's own statement has: for what is about that session itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Asked::rows`].
+    pub async fn rows_as_user(&mut self, name: &str) -> Result<RowSet, AskError> {
+        let listing = self.catalog.listing(name).map(Arc::clone);
+        let listing = listing.ok_or_else(|| AskError::Unavailable(format!("no listing is called {name}")))?;
+        let sql = self.statement(&listing).await?;
+        self.sql(&sql).await
+    }
+
     async fn statement(&mut self, listing: &Definition) -> Result<String, AskError> {
         let server = Version::of_server(self.version());
         let Some(extension) = &listing.extension else { return statement_for(listing, server, "PostgreSQL") };

@@ -7,6 +7,8 @@
 mod core;
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -29,9 +31,11 @@ struct Group {
     prepare: &'static [(&'static str, &'static str)],
     /// Sessions to leave open after these statements, each in its database.
     hold: &'static [(&'static str, &'static str)],
-    /// `[WHERE: ]ACTION OPTIONS`, or options alone. WHERE is `standby`, `plain` (a role without rights), or `bare`: without
-    /// host and port. In options `{socket}`, `{port}`, `{standby_socket}`, `{standby_port}`, `{data}` and `{folder}` (a
-    /// folder of the test's own) are replaced; a blank within quotes does not separate.
+    /// Programs that are found before all others, and the shell commands that they are.
+    programs: &'static [(&'static str, &'static str)],
+    /// `[WHERE: ]ACTION OPTIONS`, or options alone. WHERE is `standby`, `plain` (a role without rights), `bare`, without
+    /// host and port, or `variables`, where these are in the environment. In options `{socket}`, `{port}`, `{standby_socket}`, `{standby_port}`, `{data}`, `{folder}` (a
+    /// folder of the test's own) and `{checksum}` are replaced; a blank within quotes does not separate.
     cases: &'static [&'static str],
 }
 
@@ -64,6 +68,11 @@ impl Stage {
         }
         let folder = TempDir::new().unwrap();
         std::os::unix::fs::symlink(BINARY, folder.path().join("check_postgres")).unwrap();
+        for (program, script) in group.programs {
+            let file = folder.path().join(program);
+            std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+        }
         Self { primary, standby, folder, _held: held }
     }
 
@@ -79,13 +88,14 @@ impl Stage {
             ("{standby_port}", self.standby.port().to_string()),
             ("{data}", self.primary.data().display().to_string()),
             ("{folder}", self.folder.path().display().to_string()),
+            ("{checksum}", "0123456789abcdef".repeat(2)),
         ];
         let line = replaced.iter().fold(line.to_owned(), |line, (name, value)| line.replace(name, value));
         let mut arguments = words(&line);
         if arguments.first().is_some_and(|word| !word.starts_with('-') && !word.contains('=')) {
             arguments[0] = format!("--action={}", arguments[0]);
         }
-        if place != "bare" {
+        if !matches!(place, "bare" | "variables") {
             arguments.extend(["-H".to_owned(), server.socket_dir().display().to_string()]);
             arguments.extend(["-p".to_owned(), server.port().to_string()]);
         }
@@ -95,10 +105,15 @@ impl Stage {
         arguments
     }
 
-    fn run(&self, program: &Path, arguments: &[String]) -> Output {
+    fn run(&self, case: &str, program: &Path, arguments: &[String]) -> Output {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).env_clear();
-        command.env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path()).env("LC_ALL", "C");
+        let folder = self.folder.path().display();
+        command.env("PATH", format!("{folder}:/usr/bin:/bin")).env("HOME", self.folder.path()).env("LC_ALL", "C");
+        if case.starts_with("variables: ") {
+            command.env("PGHOST", self.primary.socket_dir()).env("PGPORT", self.primary.port().to_string());
+            command.env("PGUSER", "postgres");
+        }
         command.output().unwrap_or_else(|error| panic!("{}: {error}; it is Debian's check-postgres", program.display()))
     }
 
@@ -109,7 +124,8 @@ impl Stage {
     /// What our answer to a case differs in, if it does.
     fn difference(&self, case: &str) -> Option<String> {
         let arguments = self.arguments(case);
-        let (theirs, ours) = (self.run(Path::new(ORIGINAL), &arguments), self.run(&self.ours(), &arguments));
+        let (theirs, ours) =
+            (self.run(case, Path::new(ORIGINAL), &arguments), self.run(case, &self.ours(), &arguments));
         let (theirs, ours) = (Answer::of(&theirs), Answer::of(&ours));
         theirs.difference(&ours).map(|what| format!("{case}: {what}\n  theirs: {theirs:?}\n  ours:   {ours:?}"))
     }

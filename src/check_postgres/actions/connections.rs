@@ -56,7 +56,7 @@ async fn connection(call: &mut Call) -> Ended {
 }
 
 /// The first word of a server's version that begins with a digit, and is one.
-fn version_in(said: &str) -> Option<&str> {
+pub(super) fn version_in(said: &str) -> Option<&str> {
     said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
