@@ -3,8 +3,12 @@
 //! A case is one line: an action and its options, after a word for where it runs, if that is not the primary. What differs is
 //! listed in `docs/check_postgres.md`, by the beginning of the command line, and nothing else may.
 
+/// Databases, sessions, locks, vacuum, `PgBouncer`, and tables of other software.
+mod activity;
 /// Connections, versions, queries of the user's own, settings, triggers, sequences, and the command line itself.
 mod core;
+/// What came after Debian's version.
+mod newer;
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -16,6 +20,8 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
+use crate::client::psql;
+use crate::pooler::PgBouncer;
 use crate::program::BINARY;
 
 /// Debian's; `tests/setup` installs it.
@@ -34,18 +40,21 @@ struct Group {
     /// Programs that are found before all others, and the shell commands that they are.
     programs: &'static [(&'static str, &'static str)],
     /// `[WHERE: ]ACTION OPTIONS`, or options alone. WHERE is `standby`, `plain` (a role without rights), `bare`, without
-    /// host and port, or `variables`, where these are in the environment. In options `{socket}`, `{port}`, `{standby_socket}`, `{standby_port}`, `{data}`, `{folder}` (a
-    /// folder of the test's own) and `{checksum}` are replaced; a blank within quotes does not separate.
+    /// host and port, or `variables`, where these are in the environment. In options `{pooler}` (all it takes to get to
+    /// `PgBouncer`), `{socket}`, `{port}`, `{standby_socket}`, `{standby_port}`, `{data}`, `{folder}` (a folder of the test's
+    /// own) and `{checksum}` are replaced; a blank within quotes does not separate.
     cases: &'static [&'static str],
 }
 
-const GROUPS: &[&Group] = &[&core::GROUP];
+const GROUPS: &[&Group] = &[&activity::GROUP, &core::GROUP];
 
 /// The servers of a group and a folder to run in.
 struct Stage {
     primary: Cluster,
     standby: Cluster,
     folder: TempDir,
+    /// Where a case wants one, with a pool for the database `app`.
+    pooler: Option<PgBouncer>,
     _held: Vec<Client>,
 }
 
@@ -66,6 +75,12 @@ impl Stage {
             client.batch_execute(sql).await.unwrap();
             held.push(client);
         }
+        let mut pooler = None;
+        if group.cases.iter().any(|case| case.contains("{pooler}")) {
+            let started = PgBouncer::start(&primary, "session");
+            psql(&primary, &format!("{} dbname=app", started.dsn()), "SELECT 1").await.unwrap();
+            pooler = Some(started);
+        }
         let folder = TempDir::new().unwrap();
         std::os::unix::fs::symlink(BINARY, folder.path().join("check_postgres")).unwrap();
         for (program, script) in group.programs {
@@ -73,7 +88,7 @@ impl Stage {
             std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
         }
-        Self { primary, standby, folder, _held: held }
+        Self { primary, standby, folder, pooler, _held: held }
     }
 
     /// The arguments of a case.
@@ -81,7 +96,9 @@ impl Stage {
         let (place, line) =
             case.split_once(": ").filter(|(place, _)| !place.contains(' ')).unwrap_or(("primary", case));
         let server = if place == "standby" { &self.standby } else { &self.primary };
+        let pooler = self.pooler.as_ref().map(|pooler| format!("-H 127.0.0.1 -p {} -u postgres", pooler.port()));
         let replaced = [
+            ("{pooler}", pooler.unwrap_or_default()),
             ("{socket}", self.primary.socket_dir().display().to_string()),
             ("{port}", self.primary.port().to_string()),
             ("{standby_socket}", self.standby.socket_dir().display().to_string()),
@@ -257,6 +274,11 @@ async fn conform(group: &Group) {
     let tried = documented.iter().filter(|beginning| group.cases.iter().any(|case| covers(beginning, case)));
     let alike: Vec<&String> = tried.filter(|beginning| !seen.contains(*beginning)).collect();
     assert!(alike.is_empty(), "documented to differ, and do not: {alike:?}");
+}
+
+#[tokio::test]
+async fn sessions_databases_and_vacuum_are_answered_as_the_original_does() {
+    conform(&activity::GROUP).await;
 }
 
 #[tokio::test]

@@ -50,6 +50,10 @@ impl PgBouncer {
         pooler
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn dsn(&self) -> String {
         format!("host=127.0.0.1 port={} user=postgres", self.port)
     }

@@ -176,7 +176,7 @@ fn named(row: &Row<'_>) -> String {
     if row.number("client_port").is_some_and(|port| port >= 1.0) {
         who += &format!(" port:{}", row.text("client_port"));
     }
-    who + &format!(" query:{}", row.text("query"))
+    who + &format!(" query:{}", row.text("query").trim_end())
 }
 
 async fn prepared_txns(call: &mut Call) -> Ended {

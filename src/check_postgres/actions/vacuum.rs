@@ -1,7 +1,7 @@
 //! Vacuum and analyze: when they came last, and how far the transaction numbers are from where they have to.
 
 use crate::check_postgres::text::{Precision, number, perfname, pretty_time};
-use crate::check_postgres::threshold::{Kind, Wanted};
+use crate::check_postgres::threshold::{Kind, Limits, Wanted};
 use crate::check_postgres::{Action, At, Call, End, Ended};
 use crate::plugin::Row;
 use crate::server::RowSet;
@@ -201,9 +201,15 @@ async fn last(call: &mut Call, work: &Work) -> Ended {
             *call.perf(at) += &format!(" {label}={}s;{}", number(*ago), limits.perf());
         }
         let message = format!("{named}: {} ({})", clock(when), pretty_time(*ago, Precision::NoSeconds));
-        call.say(limits.at_least(*ago), at, message);
+        call.say(above_zero(limits).at_least(*ago), at, message);
     }
     Ok(())
+}
+
+/// Of the ages 0 means that none is too old.
+fn above_zero(limits: Limits) -> Limits {
+    let above = |limit: Option<f64>| limit.filter(|limit| *limit > 0.0);
+    Limits { warning: above(limits.warning), critical: above(limits.critical) }
 }
 
 /// `2026-11-22 04:45:09` as `04:45 November 22, 2026`.
