@@ -23,13 +23,14 @@ pub use expression::{Evaluation, Expression, ExpressionError, Facts, Gap, Value}
 pub use held::Held;
 pub use history::{History, Increase};
 pub use hysteresis::Hysteresis;
+pub(crate) use judge::ONLINE;
 pub use judge::{Answer, Availability, Observation, Outcome, judge, observe};
 pub use rule::{Rule, RuleError, RuleSpec};
 pub(crate) use terms::is_line;
 pub use terms::{ALL, GROUP, IGNORE, Importance, Terms};
 pub use threshold::{Level, Limits, Threshold, ThresholdError};
 pub use together::together;
-pub use verdict::{Finding, Perfdata, Status, Verdict};
+pub use verdict::{Finding, Perfdata, Service, Status, Verdict};
 
 use crate::unit::Unit;
 

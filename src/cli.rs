@@ -156,6 +156,10 @@ struct CheckArgs {
     /// Database to connect to
     #[arg(short, long, value_name = "DB")]
     dbname: Option<String>,
+    /// Exit as the status of a service, for cluster managers: 0 OK or WARNING, 3 nothing listens (of `online`), else 4. A
+    /// server that answers, if only to refuse us, runs
+    #[arg(long)]
+    lsb: bool,
     /// Give up after this many seconds, with UNKNOWN
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
@@ -345,7 +349,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let secrets = Secrets::among(&arguments);
     let command = match CommandLine::try_parse_from(&arguments) {
         Ok(line) => line.command.unwrap_or(Command::Serve(line.serve)),
-        Err(error) if as_plugin && error.use_stderr() => return check::refuse(&error, &secrets),
+        Err(error) if as_plugin && error.use_stderr() => return check::refuse(&error, &arguments, &secrets),
         Err(error) if error.use_stderr() && !secrets.is_empty() => {
             eprint!("{}", secrets.conceal(&error.render().to_string()));
             return ExitCode::from(EXIT_MISTAKE);

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::agent::{Agent, CONNECT_FAILURE, DEADLINE, Gap, Outcome, Reading, Report, Skip, Want};
 use crate::catalog::{Catalog, Provider};
 use crate::check::{
-    self, ALL, Answer, Check, Facts, GROUP, Held, History, Hysteresis, Limits, Rule, Status, Threshold, ThresholdError,
-    Verdict,
+    self, ALL, Answer, Check, Facts, GROUP, Held, History, Hysteresis, Limits, ONLINE, Rule, Service, Status,
+    Threshold, ThresholdError, Verdict,
 };
+use crate::server::FailureClass;
 
 /// An agent, the checks in force, the history behind rates, and the readings behind what has a hysteresis.
 #[derive(Debug)]
@@ -253,7 +254,12 @@ impl Judge {
         let catalog = self.agent.catalog();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held = Some(&*held).filter(|_| remembers);
-        check::judge(check, facts, &|metric: &str| answers(catalog, reading, metric, is_named), given, held)
+        let answers = |metric: &str| answers(catalog, reading, metric, is_named);
+        let mut verdict = check::judge(check, facts, &answers, given, held);
+        if verdict.status == Status::Critical && check.name() == ONLINE {
+            verdict.service = service(reading);
+        }
+        verdict
     }
 }
 
@@ -348,6 +354,26 @@ fn absent(reason: &str, is_named: bool) -> check::Outcome {
 fn refusal<'a>(reading: &'a Reading, server: &str) -> Option<&'a str> {
     let mut samples = reading.snapshot.find(CONNECT_FAILURE)?.samples();
     samples.find(|sample| sample.label("server") == Some(server))?.label("class")
+}
+
+/// Whether the servers run, of which one or more are not online: one that has no connection for us may well run, and one that
+/// does not answer may too. Several that differ are no one service.
+fn service(reading: &Reading) -> Service {
+    let of_class = |class: &str| match FailureClass::ALL.into_iter().find(|known| known.as_str() == class) {
+        Some(FailureClass::Refused) => Service::Stopped,
+        Some(class) if class.is_answer() => Service::Running,
+        _ => Service::Unclear,
+    };
+    let mut services = reading.servers.iter().map(|server| match &server.state {
+        Err((class, _)) => of_class(class),
+        // We have a session there, so somebody runs.
+        Ok(_) => match refusal(reading, &server.name).map(of_class) {
+            None | Some(Service::Running) => Service::Running,
+            Some(_) => Service::Unclear,
+        },
+    });
+    let first = services.next().unwrap_or(Service::Unclear);
+    if services.all(|other| other == first) { first } else { Service::Unclear }
 }
 
 fn outcome(outcome: &Outcome, gaps: &[Gap], is_named: bool) -> check::Outcome {

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::agent::{DEADLINE, Want};
-use crate::check::{Status, Verdict};
+use crate::check::Verdict;
 use crate::judge::{Judge, JudgeError, Overrides};
 use crate::panics::{self, caught};
 use crate::plugin::Recalled;
@@ -44,6 +44,8 @@ use shared::{Format, Texts};
 pub const SERVER_NAME: &str = concat!("pgvitals/", env!("CARGO_PKG_VERSION"));
 /// The header that carries a check's exit code.
 pub const EXIT_CODE: HeaderName = HeaderName::from_static("pgvitals-exit-code");
+/// The header that carries it for cluster managers.
+pub const LSB_CODE: HeaderName = HeaderName::from_static("pgvitals-lsb-code");
 
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 /// Prometheus counts the time of the transfer too.
@@ -204,23 +206,24 @@ async fn check(
 ) -> Response {
     let judge = Arc::clone(&judge.borrow());
     let overrides = Overrides { warning: parameters.remove("w"), critical: parameters.remove("c") };
-    let (status, code, text) = if let Some(unknown) = parameters.keys().next() {
-        let refusal = Verdict::unknown(&name, format!("unknown parameter {unknown:?}, expected w or c"));
-        (StatusCode::BAD_REQUEST, Status::Unknown, nagios::write(&refusal))
+    let (status, verdict) = if let Some(unknown) = parameters.keys().next() {
+        let reason = format!("unknown parameter {unknown:?}, expected w or c");
+        (StatusCode::BAD_REQUEST, Verdict::unknown(&name, reason))
     } else {
         match judge.check(&name, &overrides, DEADLINE).await {
-            Ok(verdict) => (StatusCode::OK, verdict.status, nagios::write(&verdict)),
+            Ok(verdict) => (StatusCode::OK, verdict),
             Err(error) => {
                 let status = match error {
                     JudgeError::NoSuchCheck(_) | JudgeError::NoSuchGroup(..) => StatusCode::NOT_FOUND,
                     JudgeError::Threshold(_) | JudgeError::Several => StatusCode::BAD_REQUEST,
                 };
-                (status, Status::Unknown, nagios::write(&Verdict::unknown(&name, error.to_string())))
+                (status, Verdict::unknown(&name, error.to_string()))
             }
         }
     };
-    let headers = [(EXIT_CODE, HeaderValue::from(u16::from(code.exit_code())))];
-    (status, headers, text).into_response()
+    let codes = [(EXIT_CODE, verdict.status.exit_code()), (LSB_CODE, verdict.service.exit_code())];
+    let headers = codes.map(|(name, code)| (name, HeaderValue::from(u16::from(code))));
+    (status, headers, nagios::write(&verdict)).into_response()
 }
 
 async fn page(State(judge): State<Judges>) -> Response {

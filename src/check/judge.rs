@@ -50,7 +50,7 @@ impl<F: Fn(&str) -> Vec<Answer>> Availability for F {
 }
 
 /// The check for which a server that cannot be asked is the very finding, and so critical.
-const ONLINE: &str = "online";
+pub(crate) const ONLINE: &str = "online";
 /// How many findings the summary names.
 const MOST_NAMED: usize = 3;
 
@@ -252,7 +252,15 @@ impl Findings {
             same.unwrap_or_else(|| summarise(&self.found))
         };
         let findings = self.found.into_iter().map(|found| found.finding).collect();
-        Verdict { check: check.name.clone(), status, summary, findings, explanation: Vec::new(), perfdata }
+        Verdict {
+            check: check.name.clone(),
+            status,
+            summary,
+            findings,
+            explanation: Vec::new(),
+            perfdata,
+            service: status.into(),
+        }
     }
 
     /// What the first rule says where no rule has a value, all is well, and every server says the same.

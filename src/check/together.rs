@@ -51,9 +51,11 @@ pub fn together(name: &str, verdicts: &[(&Check, Verdict)], left_out: Option<&st
         .collect();
     let count = |status| verdicts.iter().filter(|(_, verdict)| verdict.status == status).count();
     let counts = [Status::Critical, Status::Warning, Status::Unknown, Status::Ok].map(|it| (it, count(it)));
+    let status = verdicts.iter().map(|(_, verdict)| verdict.status).max().unwrap_or_default();
     Verdict {
         check: name.to_owned(),
-        status: verdicts.iter().map(|(_, verdict)| verdict.status).max().unwrap_or_default(),
+        status,
+        service: status.into(),
         summary: summarise(&counts, &findings, left_out),
         findings,
         explanation: Vec::new(),

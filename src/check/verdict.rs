@@ -45,6 +45,41 @@ impl fmt::Display for Status {
     }
 }
 
+/// What a cluster manager is to make of a verdict: the answer to the action `status` of an init script (LSB 5.0, Core, 22.2
+/// "Init Script Actions").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// It runs, well or with a WARNING.
+    Running,
+    /// Nothing runs there.
+    Stopped,
+    /// It cannot be told, or something is CRITICAL.
+    Unclear,
+}
+
+impl Service {
+    /// The exit code: 0 running, 3 not running, 4 unknown.
+    ///
+    /// 1 and 2 (dead, with a file left behind) are never given: Pacemaker takes them for a service that was stopped in order,
+    /// and may start it on another host.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Stopped => 3,
+            Self::Unclear => 4,
+        }
+    }
+}
+
+impl From<Status> for Service {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Ok | Status::Warning => Self::Running,
+            Status::Unknown | Status::Critical => Self::Unclear,
+        }
+    }
+}
+
 /// The answer of one check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verdict {
@@ -61,6 +96,9 @@ pub struct Verdict {
     /// The values for graphs, in an order that does not change with how bad they are.
     #[serde(skip)]
     pub perfdata: Vec<Perfdata>,
+    /// What a cluster manager is to make of it.
+    #[serde(skip)]
+    pub service: Service,
 }
 
 impl Verdict {
@@ -73,6 +111,7 @@ impl Verdict {
             findings: Vec::new(),
             explanation: Vec::new(),
             perfdata: Vec::new(),
+            service: Service::Unclear,
         }
     }
 }

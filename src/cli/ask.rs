@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::AgentArgs;
 use crate::server::{RootCertificate, SslMode, TlsOptions, client_config};
-use crate::web::{EXIT_CODE, STREAM};
+use crate::web::{EXIT_CODE, LSB_CODE, STREAM};
 
 const LONGEST_ANSWER: usize = 1 << 20;
 /// Where the password for an agent may stand: a file is better, an argument shows in the process list.
@@ -43,6 +43,8 @@ pub(super) struct Answer {
     pub(super) is_mistake: bool,
     /// Whether nothing was refused that who asks the server could be told.
     pub(super) is_whole: bool,
+    /// For cluster managers; older agents give none.
+    pub(super) lsb_code: Option<u8>,
 }
 
 impl Agent {
@@ -87,12 +89,11 @@ impl Agent {
             };
             bail!("the agent at {} {refused}", self.address);
         }
-        let exit_code = headers
-            .get(EXIT_CODE)
-            .and_then(|code| code.to_str().ok()?.parse().ok())
-            .ok_or_else(|| anyhow!("the agent at {} gave no exit code but {status}", self.address))?;
+        let code = |name| headers.get(name).and_then(|code| code.to_str().ok()?.parse().ok());
+        let exit_code =
+            code(EXIT_CODE).ok_or_else(|| anyhow!("the agent at {} gave no exit code but {status}", self.address))?;
         let is_mistake = headers.get(STREAM).is_some_and(|stream| stream == "stderr");
-        Ok(Answer { text, exit_code, is_mistake, is_whole: status == StatusCode::OK })
+        Ok(Answer { text, exit_code, is_mistake, is_whole: status == StatusCode::OK, lsb_code: code(LSB_CODE) })
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<(StatusCode, HeaderMap, String)> {

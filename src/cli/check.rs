@@ -1,13 +1,15 @@
-//! `pgvitals check`: a Nagios plugin. Whatever goes wrong, it prints one line on stdout and exits 0, 1, 2 or 3.
+//! `pgvitals check`: a Nagios plugin. Whatever goes wrong, it prints one line on stdout and exits 0, 1, 2 or 3; with `--lsb`
+//! 0, 3 or 4, as a cluster manager expects of the status of a service.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::Agent;
+use super::ask::{Agent, Answer};
 use super::conceal::Secrets;
 use super::{CheckArgs, EXIT_UNKNOWN, in_full, print, sources};
-use crate::check::{GROUP, Verdict};
+use crate::check::{GROUP, Service, Verdict};
 use crate::config::USUAL_ADDRESS;
 use crate::judge::Overrides;
 use crate::panics::{self, caught};
@@ -18,7 +20,7 @@ const LEAST_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &CheckArgs, secrets: &Secrets) -> ExitCode {
     let name = args.asked();
-    let (text, code) = match sources::runtime() {
+    let Answer { text, exit_code, lsb_code, .. } = match sources::runtime() {
         Ok(runtime) => runtime.block_on(async {
             let limit = Duration::from_secs(args.timeout.max(1));
             match tokio::time::timeout(limit, caught(answer(args, &name, limit))).await {
@@ -32,20 +34,22 @@ pub(super) fn run(args: &CheckArgs, secrets: &Secrets) -> ExitCode {
         Err(error) => unknown(&name, &in_full(&error)),
     };
     print(&secrets.conceal(&text));
-    ExitCode::from(code)
+    ExitCode::from(if args.lsb { lsb_code.unwrap_or(Service::Unclear.exit_code()) } else { exit_code })
 }
 
-/// The answer to a command line that is not understood: Nagios shows stdout, and takes 2 for CRITICAL.
-pub(super) fn refuse(error: &clap::Error, secrets: &Secrets) -> ExitCode {
+/// The answer to a command line that is not understood: Nagios shows stdout, and takes 2 for CRITICAL. A cluster
+/// manager takes 3 for a server that was stopped in order.
+pub(super) fn refuse(error: &clap::Error, arguments: &[OsString], secrets: &Secrets) -> ExitCode {
     let text = error.to_string();
     // What is wrong ends at the first empty line; after it come tips and the usage.
     let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let reason = format!("{}, see `pgvitals check --help`", lines.join(" ").trim_start_matches("error: "));
     print(&secrets.conceal(&nagios::write(&Verdict::unknown("check", reason))));
-    ExitCode::from(EXIT_UNKNOWN)
+    let is_lsb = arguments.iter().any(|argument| argument == "--lsb");
+    ExitCode::from(if is_lsb { Service::Unclear.exit_code() } else { EXIT_UNKNOWN })
 }
 
-async fn answer(args: &CheckArgs, name: &str, limit: Duration) -> anyhow::Result<(String, u8)> {
+async fn answer(args: &CheckArgs, name: &str, limit: Duration) -> anyhow::Result<Answer> {
     let named = !args.source.dsn.is_empty() || args.host.is_some() || args.port.is_some();
     let named = named || args.user.is_some() || args.dbname.is_some();
     let mut agent = Agent::named(&args.agent)?;
@@ -55,8 +59,7 @@ async fn answer(args: &CheckArgs, name: &str, limit: Duration) -> anyhow::Result
     if let Some(agent) = agent {
         let given = [("w", &args.warning), ("c", &args.critical)];
         let given: Vec<_> = given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
-        let answer = agent.check(name, &given).await?;
-        return Ok((answer.text, answer.exit_code));
+        return agent.check(name, &given).await;
     }
     let plan = sources::plan_for_check(args)?;
     let overrides = Overrides { warning: args.warning.clone(), critical: args.critical.clone() };
@@ -64,7 +67,7 @@ async fn answer(args: &CheckArgs, name: &str, limit: Duration) -> anyhow::Result
     // What is left is for the answer: a server that never answers is to be told of before the time is over.
     let deadline = limit.saturating_sub(LEAST_MARGIN.max(limit / 10));
     let verdict = judge.check_now(name, &overrides, deadline).await?;
-    Ok((nagios::write(&verdict), verdict.status.exit_code()))
+    Ok(of_verdict(&verdict))
 }
 
 impl CheckArgs {
@@ -75,6 +78,11 @@ impl CheckArgs {
     }
 }
 
-fn unknown(name: &str, reason: &str) -> (String, u8) {
-    (nagios::write(&Verdict::unknown(name, reason)), EXIT_UNKNOWN)
+fn of_verdict(verdict: &Verdict) -> Answer {
+    let (exit_code, lsb_code) = (verdict.status.exit_code(), Some(verdict.service.exit_code()));
+    Answer { text: nagios::write(verdict), exit_code, is_mistake: false, is_whole: true, lsb_code }
+}
+
+fn unknown(name: &str, reason: &str) -> Answer {
+    of_verdict(&Verdict::unknown(name, reason))
 }

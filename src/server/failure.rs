@@ -78,6 +78,21 @@ impl FailureClass {
         }
     }
 
+    /// Whether it was a running server that said so.
+    pub fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::Authentication
+                | Self::NoPgHbaEntry
+                | Self::TooManyConnections
+                | Self::StartingUp
+                | Self::HotStandbyOff
+                | Self::ShuttingDown
+                | Self::NotAccepting
+                | Self::UnknownDatabase
+        )
+    }
+
     /// Whether another host of the list may be tried: not after a server has judged us, as in libpq.
     pub(super) fn may_differ_on_another_host(self) -> bool {
         matches!(

@@ -164,6 +164,7 @@ mod tests {
             findings: findings.collect(),
             explanation: Vec::new(),
             perfdata,
+            service: Status::Warning.into(),
         }
     }
 

@@ -96,6 +96,8 @@ mod link;
 mod listed;
 /// Row sets that checks ask for by name.
 mod listings;
+/// `pgvitals check --lsb` as a cluster manager reads it.
+mod lsb;
 /// One test on every major, a few at a time.
 mod majors;
 /// What is generated for Nagios, Icinga 2 and Checkmk, in their hands.
