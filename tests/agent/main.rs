@@ -167,6 +167,8 @@ mod switchover;
 mod synchronous;
 /// Texts of statements, for those who ask for them.
 mod texts;
+/// Thresholds that people may write, over the command line and over HTTP.
+mod thresholds;
 /// TLS, certificates and how `sslmode` is understood.
 mod tls;
 /// Databases, slots, sessions and servers that are gone.
