@@ -420,6 +420,28 @@ mod tests {
         }
 
         #[test]
+        fn whatever_is_read_can_judge_and_be_shown(
+            text in "@?(~|-?[0-9]{1,3})?:?[0-9.]{0,3}( ?[kMGTPE]?B| ?min| hours?|%|s)?|[@~:.0-9eE+a-zA-Z% -]{0,20}",
+            value: f64,
+        ) {
+            const UNITS: [Unit; 4] = [Unit::Count, Unit::Bytes, Unit::Seconds, Unit::Ratio];
+            match text.parse::<Level>() {
+                Ok(Level::Range(threshold)) => {
+                    let _ = (threshold.alerts(value), threshold.badness(value));
+                    prop_assert!(threshold.is_within(&threshold));
+                    for unit in UNITS {
+                        let shown = [threshold.to_perfdata(unit), threshold.to_text(unit)];
+                        prop_assert!(shown.iter().all(|text| !text.is_empty() && !text.contains("NaN")), "{shown:?}");
+                    }
+                    let fits = UNITS.iter().filter(|unit| threshold.check_unit(**unit).is_ok()).count();
+                    prop_assert!(fits >= 1, "{}", threshold);
+                }
+                Ok(Level::Never | Level::Missing) => {}
+                Err(error) => prop_assert!(error.to_string().contains("expected"), "{error}"),
+            }
+        }
+
+        #[test]
         fn a_threshold_survives_being_shown(
             low in prop_oneof![Just(f64::NEG_INFINITY), Just(0.0), -1e30..1e30, 0.0..1.0],
             high in prop_oneof![Just(f64::INFINITY), Just(0.0), -1e30..1e30, 0.0..1.0],

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{Agreed, PolicyArgs, PolicyFormat, print};
 use crate::catalog::Catalog;
-use crate::check::{Rule, Terms};
+use crate::check::{IGNORE, Rule, Terms};
 use crate::config::{CheckSection, Loaded};
 use crate::plan::{checks_in_force, load_catalog};
 use crate::sink::policy;
@@ -31,7 +31,8 @@ pub(super) fn run(args: &PolicyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(EXIT_WANTING))
 }
 
-/// What is not agreed on, one line each with the file and the line of the rule; a reason is of whoever chose the level.
+/// What is not agreed on, one line each with the file and the line of the rule; who chooses another level or none at all has a
+/// reason of their own.
 fn lint(loaded: &Loaded, catalog: &Catalog, asked: &[Agreed]) -> Vec<String> {
     let mut wanting = Vec::new();
     for (file, line, rule) in catalog.rules() {
@@ -43,10 +44,13 @@ fn lint(loaded: &Loaded, catalog: &Catalog, asked: &[Agreed]) -> Vec<String> {
         }
     }
     for (name, section) in loaded.config.check.iter().filter(|_| asked.contains(&Agreed::Reason)) {
-        let level = section.warning.as_ref().or(section.critical.as_ref());
-        if let (Some(level), None) = (level, &section.reason) {
-            let reason = format!("check `{name}`: another level, and no reason");
-            wanting.push(loaded.mistake(level.span().start, reason).to_string());
+        let ignored = section.action.as_ref().filter(|action| action.get_ref() == IGNORE);
+        let changed = [(&section.warning, "another level"), (&section.critical, "another level")].into_iter();
+        let changed = changed.filter_map(|(level, what)| Some((level.as_ref()?, what)));
+        let mut changed = changed.chain(ignored.map(|action| (action, "ignored")));
+        if let (Some((place, what)), None) = (changed.next(), &section.reason) {
+            let reason = format!("check `{name}`: {what}, and no reason");
+            wanting.push(loaded.mistake(place.span().start, reason).to_string());
         }
     }
     wanting

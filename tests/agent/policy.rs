@@ -186,7 +186,8 @@ async fn lint_names_the_file_and_line_of_what_nobody_agreed_on() {
     let sheet = SHEET.replace("action = \"panic\"\n", "").replace("importance = \"minor\"\n", "");
     fs::write(folder.path().join("checks.d/sheet.toml"), &sheet).unwrap();
     let config = "checks = 'checks.d'\n[check.disk]\nwarning = \"70%\"\nowner = \"storage\"\n\
-                  [check.swap]\nreason = \"it has none\"\nwarning = \"N/A\"\n[check.db-users]\nimportance = \"minor\"\n";
+                  [check.swap]\nreason = \"it has none\"\nwarning = \"N/A\"\n[check.db-users]\nimportance = \"minor\"\n\
+                  [check.load]\naction = \"ignore\"\n";
     fs::write(folder.path().join("pgvitals.toml"), config).unwrap();
     let ask = async |arguments: &[&str]| {
         let arguments = [&["policy", "--config", "pgvitals.toml"], arguments].concat();
@@ -197,7 +198,8 @@ async fn lint_names_the_file_and_line_of_what_nobody_agreed_on() {
     let line = sheet[..sheet.find("/db Mount").unwrap()].matches('\n').count();
     let expected = format!(
         "checks.d/sheet.toml:{line}: rule `db-mount`: no action\n\
-         pgvitals.toml:3: check `disk`: another level, and no reason\n"
+         pgvitals.toml:3: check `disk`: another level, and no reason\n\
+         pgvitals.toml:11: check `load`: ignored, and no reason\n"
     );
     assert_eq!((code, stdout, stderr.as_str()), (1, expected, ""));
     let owners = ask(&["--lint=owner"]).await;
