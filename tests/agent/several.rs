@@ -7,6 +7,7 @@ use pgvitals::catalog::Catalog;
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 
 use crate::command::{Ended, pgvitals, pgvitals_in};
+use crate::majors;
 use crate::pair::{PATIENCE, prepare};
 use crate::program::{Program, watching};
 
@@ -91,4 +92,28 @@ async fn all_checks_are_one_with_the_worst_first() {
         assert!(lines[2].starts_with("UNKNOWN: archiver, blocked, "), "{stdout}");
         assert!(lines.len() < 6, "what all say is said once: {stdout}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_server_and_its_standby_are_well_in_all_checks() {
+    majors::on([10, 18], |binaries| async move {
+        let primary = Cluster::start(&binaries, Settings::default()).await.unwrap();
+        prepare(&primary).await;
+        let standby = primary.standby("standby").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (cluster, name) in [(&primary, "primary.toml"), (&standby, "standby.toml")] {
+            let config = format!("{}[host]\nenabled = false\n", watching(&[cluster]));
+            fs::write(folder.path().join(name), config).unwrap();
+            // A standby that has just started may not stream yet.
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let Ended { code, stdout, .. } = pgvitals_in(folder.path(), &["check", "all", "--config", name]).await;
+                if code == 0 {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{name} of {}: {stdout}", binaries.major);
+            }
+        }
+    })
+    .await;
 }
