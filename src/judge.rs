@@ -105,12 +105,11 @@ impl Judge {
 
     /// Reads what some rule needs the past of, and gives the reading: counters, and what has a hysteresis and is due.
     pub async fn remember(&self) -> Reading {
-        self.remember_within(DEADLINE).await
+        self.remember_within(DEADLINE, self.due()).await
     }
 
-    async fn remember_within(&self, deadline: Duration) -> Reading {
+    async fn remember_within(&self, deadline: Duration, due: Vec<Due<'_>>) -> Reading {
         let catalog = self.agent.catalog();
-        let due = self.due();
         let counters = windows(&self.checks).map(|(metric, _)| metric);
         let metrics = due.iter().flat_map(|(.., rule, _)| rule.expression().metrics());
         let reading = self.agent.read(&Want { deadline, ..want(catalog, counters.chain(metrics)) }).await;
@@ -127,8 +126,8 @@ impl Judge {
         reading
     }
 
-    /// The rules with a hysteresis of which another reading counts now, each with its place in its check.
-    fn due(&self) -> Vec<(&Check, usize, &Rule, Hysteresis)> {
+    /// The rules of which another reading counts now.
+    fn due(&self) -> Vec<Due<'_>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         let rules = self.checks.iter().flat_map(|check| check.rules().iter().enumerate().map(move |it| (check, it)));
@@ -175,10 +174,10 @@ impl Judge {
         let asked = self.find(name, overrides)?;
         if asked.checks().any(|check| check.windows().next().is_some()) {
             // A server that hangs is not to use up the time that the answer needs.
-            self.remember_within(deadline / 3).await;
+            self.remember_within(deadline / 3, Vec::new()).await;
             // Longer than `fresh_for`, or the second reading would be the first one again.
             tokio::time::sleep(Duration::from_millis(1_100)).await;
-            self.remember_within(deadline / 3).await;
+            self.remember_within(deadline / 3, Vec::new()).await;
         }
         Ok(self.answer(&asked, deadline.saturating_sub(begin.elapsed()), false).await)
     }
@@ -262,6 +261,9 @@ impl Judge {
         verdict
     }
 }
+
+/// A rule with a hysteresis, and its place in its check.
+type Due<'a> = (&'a Check, usize, &'a Rule, Hysteresis);
 
 /// What somebody asked for.
 enum Asked<'a> {
