@@ -35,7 +35,7 @@ use crate::plugin::Recalled;
 use crate::sink::{graphite, nagios};
 use listener::Door;
 pub use listener::bind;
-pub use plugins::STREAM;
+pub use plugins::STDERR;
 use probe::TargetError;
 use seat::Limits;
 use shared::{Format, Texts};

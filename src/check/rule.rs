@@ -163,10 +163,10 @@ impl TryFrom<RuleSpec> for Rule {
             none,
             perfdata,
             reason,
+            explain,
             missing,
             monitor,
             terms,
-            explain,
         })
     }
 }

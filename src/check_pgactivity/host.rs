@@ -253,7 +253,7 @@ impl Host {
     async fn open(&self, target: &Target) -> Result<Asked, AskError> {
         if let Some(served) = &self.access.served {
             // Where no database is named, that of the agent is as good as the usual one.
-            let is_any = std::ptr::eq(target, &self.target) && !served.names_database();
+            let is_any = std::ptr::eq(target, &raw const self.target) && !served.names_database();
             let database = target.database.clone().filter(|_| !is_any);
             let target = Target { database, ..target.clone() };
             return Asked::served(served, &target, &self.access.catalog, self.access.limit).await;

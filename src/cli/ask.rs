@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::AgentArgs;
 use crate::server::{RootCertificate, SslMode, TlsOptions, client_config};
-use crate::web::{EXIT_CODE, LSB_CODE, STREAM};
+use crate::web::{EXIT_CODE, LSB_CODE, STDERR};
 
 const LONGEST_ANSWER: usize = 1 << 20;
 /// Where the password for an agent may stand: a file is better, an argument shows in the process list.
@@ -39,8 +39,8 @@ pub(super) struct Agent {
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) exit_code: u8,
-    /// Whether the text is for stderr.
-    pub(super) is_mistake: bool,
+    /// What is for stderr, after the text.
+    pub(super) stderr: String,
     /// Whether nothing was refused that who asks the server could be told.
     pub(super) is_whole: bool,
     /// For cluster managers; older agents give none.
@@ -81,7 +81,7 @@ impl Agent {
     }
 
     async fn verdict(&self, path: &str) -> anyhow::Result<Answer> {
-        let (status, headers, text) = self.get(path).await?;
+        let (status, headers, mut text) = self.get(path).await?;
         if status == StatusCode::UNAUTHORIZED {
             let refused = match self.authorization {
                 Some(_) => "did not take this user and password",
@@ -92,8 +92,10 @@ impl Agent {
         let code = |name| headers.get(name).and_then(|code| code.to_str().ok()?.parse().ok());
         let exit_code =
             code(EXIT_CODE).ok_or_else(|| anyhow!("the agent at {} gave no exit code but {status}", self.address))?;
-        let is_mistake = headers.get(STREAM).is_some_and(|stream| stream == "stderr");
-        Ok(Answer { text, exit_code, is_mistake, is_whole: status == StatusCode::OK, lsb_code: code(LSB_CODE) })
+        let at = headers.get(STDERR).and_then(|at| at.to_str().ok()?.parse().ok());
+        let at = at.filter(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        let stderr = text.split_off(at);
+        Ok(Answer { text, stderr, exit_code, is_whole: status == StatusCode::OK, lsb_code: code(LSB_CODE) })
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<(StatusCode, HeaderMap, String)> {

@@ -80,7 +80,7 @@ impl CheckArgs {
 
 fn of_verdict(verdict: &Verdict) -> Answer {
     let (exit_code, lsb_code) = (verdict.status.exit_code(), Some(verdict.service.exit_code()));
-    Answer { text: nagios::write(verdict), exit_code, is_mistake: false, is_whole: true, lsb_code }
+    Answer { text: nagios::write(verdict), exit_code, stderr: String::new(), is_whole: true, lsb_code }
 }
 
 fn unknown(name: &str, reason: &str) -> Answer {

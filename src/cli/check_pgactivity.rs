@@ -41,8 +41,7 @@ fn answer(program: Option<PathBuf>, arguments: Vec<String>) -> anyhow::Result<En
     let runtime = sources::runtime()?;
     let names_server = Options::parse(&arguments).map_or(true, |options| options.names_server());
     let served = runtime.block_on(served::ask(&agent, NAME, &arguments, names_server))?;
-    if let Some(Answer { text, exit_code: code, is_mistake, .. }) = served {
-        let (stdout, stderr) = if is_mistake { (String::new(), text) } else { (text, String::new()) };
+    if let Some(Answer { text: stdout, stderr, exit_code: code, .. }) = served {
         return Ok(Ended { stdout, stderr, code });
     }
     let catalog = Arc::new(sources::load_catalog(None)?);

@@ -69,10 +69,7 @@ async fn served_answer(agent: &AgentArgs, program: &str, arguments: &[String]) -
     let action = program.strip_prefix("check_postgres_").map(|action| format!("--action={action}"));
     let sent: Vec<String> = action.into_iter().chain(arguments.iter().cloned()).collect();
     let answer = served::ask(agent, "check_postgres", &sent, names_server(arguments, &folder, &environment)).await?;
-    Ok(answer.map(|Answer { text, exit_code: code, is_mistake, .. }| {
-        let (stdout, stderr) = if is_mistake { (String::new(), text) } else { (text, String::new()) };
-        Outcome { stdout, stderr, code }
-    }))
+    Ok(answer.map(|Answer { text: stdout, stderr, exit_code: code, .. }| Outcome { stdout, stderr, code }))
 }
 
 /// Makes the links of both plugins, and says what was done.

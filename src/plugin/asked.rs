@@ -34,11 +34,11 @@ pub struct Asked {
 
 #[derive(Debug)]
 enum Via {
-    Session(Session),
+    Session(Box<Session>),
     /// The agent, and what it found the server to be.
     Agent {
         served: Served,
-        server: Arc<str>,
+        name: Arc<str>,
         version: u32,
         is_standby: bool,
     },
@@ -71,7 +71,7 @@ impl Asked {
         let until = Instant::now() + limit;
         let session =
             Session::open(options, limit, &TlsCache::default()).await.map_err(|failure| late(failure, limit))?;
-        let via = Via::Session(session);
+        let via = Via::Session(Box::new(session));
         Ok(Self { via, catalog: Arc::clone(catalog), until, limit, is_its_users: false })
     }
 
@@ -88,7 +88,7 @@ impl Asked {
         let until = Instant::now() + limit;
         let session = Session::open_console(options, limit, &TlsCache::default()).await;
         let session = session.map_err(|failure| late(failure, limit))?;
-        let via = Via::Session(session);
+        let via = Via::Session(Box::new(session));
         Ok(Self { via, catalog: Arc::clone(catalog), until, limit, is_its_users: true })
     }
 
@@ -106,10 +106,10 @@ impl Asked {
     ) -> Result<Self, AskError> {
         let limit = limit.min(LONGEST_SERVED);
         let until = Instant::now() + limit;
-        let server = served.find(target).map_err(AskError::Unavailable)?;
-        let looked = served.agent().look(&server, limit).await;
+        let name = served.find(target).map_err(AskError::Unavailable)?;
+        let looked = served.agent().look(&name, limit).await;
         let (version, is_standby) = looked.map_err(|error| of_agent(error, limit))?;
-        let via = Via::Agent { served: served.clone(), server, version, is_standby };
+        let via = Via::Agent { served: served.clone(), name, version, is_standby };
         Ok(Self { via, catalog: Arc::clone(catalog), until, limit, is_its_users: false })
     }
 
@@ -150,9 +150,9 @@ impl Asked {
         if self.is_its_users {
             return Err(unavailable(format!("{name} is not asked in a session that is its user's own")));
         }
-        if let Via::Agent { served, server, .. } = &self.via {
+        if let Via::Agent { served, name: place, .. } = &self.via {
             let left = self.until.saturating_duration_since(Instant::now());
-            let rows = served.agent().list(server, name, left).await;
+            let rows = served.agent().list(place, name, left).await;
             return rows.map(|rows| without_values(&rows)).map_err(|error| of_agent(error, self.limit));
         }
         let Some(listing) = self.catalog.listing(name).map(Arc::clone) else {

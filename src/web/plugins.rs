@@ -15,8 +15,8 @@ use crate::judge::Judge;
 use crate::plugin::Served;
 use crate::server::Environment;
 
-/// The header that says that the text is for stderr.
-pub const STREAM: HeaderName = HeaderName::from_static("pgvitals-stream");
+/// The header that says at which byte what is for stderr follows what is for stdout.
+pub const STDERR: HeaderName = HeaderName::from_static("pgvitals-stderr");
 /// A command line has no more arguments.
 const MOST_ARGUMENTS: usize = 200;
 
@@ -41,7 +41,7 @@ pub(super) async fn check_postgres(
         served: Some(served.clone()),
     };
     let ended = check_postgres::run(invocation).await;
-    answer(&served, ended.stdout, ended.stderr, ended.code)
+    answer(&served, ended.stdout, &ended.stderr, ended.code)
 }
 
 pub(super) async fn check_pgactivity(
@@ -62,7 +62,7 @@ pub(super) async fn check_pgactivity(
         served: Some(served.clone()),
     };
     let ended = check_pgactivity::run(&arguments, surroundings).await;
-    answer(&served, ended.stdout, ended.stderr, ended.code)
+    answer(&served, ended.stdout, &ended.stderr, ended.code)
 }
 
 /// `arg=` for each argument, and `server=` for the server that is meant where several are watched.
@@ -90,13 +90,12 @@ fn read(
 }
 
 /// What the program would print, and its exit code. What only a session of one's own can answer has another status.
-fn answer(served: &Served, stdout: String, stderr: String, code: u8) -> Response {
+fn answer(served: &Served, stdout: String, stderr: &str, code: u8) -> Response {
     let status = if served.has_refused() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    let (stream, text) = if stdout.is_empty() { ("stderr", stderr) } else { ("stdout", stdout) };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (EXIT_CODE, HeaderValue::from(u16::from(code))),
-        (STREAM, HeaderValue::from_static(stream)),
+        (STDERR, HeaderValue::from(stdout.len())),
     ];
-    (status, headers, text).into_response()
+    (status, headers, stdout + stderr).into_response()
 }
