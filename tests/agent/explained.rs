@@ -101,6 +101,13 @@ async fn a_problem_is_told_with_who_is_behind_it_and_the_same_by_agent_and_direc
         ("prepared-transactions", "0s", vec!["left ¦ over of postgres in postgres, prepared ".to_owned()]),
         ("slots", "0B", vec!["slot forgotten (physical) keeps ".to_owned()]),
         (
+            "locks",
+            "0%",
+            vec![format!(" of {name} in postgres ("), ") has ".to_owned(), " locks: UPDATE accounts SET".to_owned()],
+        ),
+        ("database-size", "0B", vec!["pg_catalog.pg_proc in postgres takes ".to_owned()]),
+        ("horizon", "~:-1", vec![format!("{name} in postgres (pid ")]),
+        (
             "wraparound",
             "~:0%",
             vec![".pg_".to_owned(), " in postgres: ".to_owned(), " multixacts not frozen".to_owned()],
