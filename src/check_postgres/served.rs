@@ -5,7 +5,7 @@ use super::End;
 use super::options::Options;
 use crate::plugin::Served;
 
-const ACTIONS: [&str; 37] = [
+const ACTIONS: [&str; 36] = [
     "archive_ready",
     "autovac_freeze",
     "backends",
@@ -34,7 +34,6 @@ const ACTIONS: [&str; 37] = [
     "relation_size",
     "replication_slots",
     "sequence",
-    "settings_checksum",
     "table_size",
     "timesync",
     "total_relation_size",
