@@ -111,7 +111,7 @@ impl End {
     fn outcome(self) -> Outcome {
         match self {
             Self::Refused { text, .. } => {
-                Outcome { stdout: format!("ERROR: {}\n", text::one_line(&text, false)), stderr: String::new(), code: 3 }
+                Outcome { stdout: format!("ERROR: {}\n", text::one_line(&text, true)), stderr: String::new(), code: 3 }
             }
             Self::Printed(outcome) => outcome,
         }

@@ -9,6 +9,8 @@ mod activity;
 mod core;
 /// What came after Debian's version.
 mod newer;
+/// The program itself: names that hurt, servers that hang, links, the file beside the command line.
+mod program;
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -136,6 +138,11 @@ impl Stage {
 
     fn ours(&self) -> PathBuf {
         self.folder.path().join("check_postgres")
+    }
+
+    /// Our answer to a case.
+    fn ours_to(&self, case: &str) -> Output {
+        self.run(case, &self.ours(), &self.arguments(case))
     }
 
     /// What our answer to a case differs in, if it does.

@@ -135,7 +135,9 @@ async fn backends(call: &mut Call) -> Ended {
     let answers = match call.rows("backends").await {
         Ok(answers) => answers,
         Err(End::Refused { class: Some(FailureClass::TooManyConnections), .. }) => {
-            call.say_of_none(Status::Critical, "Could not connect: too many connections");
+            if let Some(at) = call.places().next() {
+                call.critical(at, "Could not connect: too many connections");
+            }
             return Ok(());
         }
         Err(end) => return Err(end),
