@@ -1,5 +1,6 @@
 //! `PgBouncer`: what its console says.
 
+use super::settings;
 use crate::check::Status;
 use crate::check_postgres::text::{number, perfname};
 use crate::check_postgres::threshold::{Kind, Wanted, connections};
@@ -46,6 +47,10 @@ pub(super) const ACTIONS: &[Action] = &[
     Action {
         run: |call| Box::pin(backends(call)),
         ..Action::of_database("pgbouncer_backends", "Clients of PgBouncer, compared to max_client_conn")
+    },
+    Action {
+        run: |call| Box::pin(checksum(call)),
+        ..Action::of_database("pgbouncer_checksum", "Whether settings of PgBouncer have changed")
     },
     Action {
         run: |call| Box::pin(maxwait(call)),
@@ -149,6 +154,23 @@ async fn backends(call: &mut Call) -> Ended {
 fn quoted(name: &str) -> String {
     let label = perfname(name);
     if label.starts_with('\'') { label } else { format!("'{label}'") }
+}
+
+async fn checksum(call: &mut Call) -> Ended {
+    let expected = settings::expected(call)?;
+    for at in call.places() {
+        let config = call.console_at(at, CONFIG).await?;
+        let mut text = String::new();
+        for row in Row::of(&config).filter(|row| call.filter.keeps(row.text("key"))) {
+            text += &format!("{} = {}\n", row.text("key"), row.text("value").trim_end());
+        }
+        if text.is_empty() {
+            call.unknown(at, "No matching settings found due to exclusion/inclusion options");
+        } else {
+            settings::judge(call, at, &expected, &settings::checksum(&text))?;
+        }
+    }
+    Ok(())
 }
 
 async fn maxwait(call: &mut Call) -> Ended {

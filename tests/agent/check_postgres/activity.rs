@@ -26,7 +26,6 @@ pub(super) const OTHERS: &str = "\
       SELECT 1 AS st_origin, 2 AS st_received, interval '2 minutes 3 seconds' AS st_lag_time";
 
 pub(super) const GROUP: Group = Group {
-    programs: &[],
     conf: &["autovacuum = off", "max_prepared_transactions = 5"],
     prepare: &[
         ("app", "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)"),
@@ -38,6 +37,7 @@ pub(super) const GROUP: Group = Group {
         ("others", OTHERS),
     ],
     hold: &[("app", "BEGIN; SELECT 'idle'"), ("others", "SELECT 1")],
+    programs: &[],
     cases: &[
         "database_size",
         "database_size -w 1GB",
@@ -166,5 +166,9 @@ pub(super) const GROUP: Group = Group {
         "bare: pgbouncer_backends {pooler} -w 1 -c -99",
         "bare: pgbouncer_backends {pooler} --include=nothing",
         "bare: pgbouncer_backends {pooler} --output=mrtg",
+        "bare: pgbouncer_checksum {pooler}",
+        "bare: pgbouncer_checksum {pooler} -c 0",
+        "bare: pgbouncer_checksum {pooler} -w {checksum}",
+        "bare: pgbouncer_checksum {pooler} --output=mrtg --mrtg=0",
     ],
 };
