@@ -67,6 +67,45 @@ async fn who_blocks_whom_is_told_pair_by_pair() {
 }
 
 #[tokio::test]
+async fn no_name_breaks_the_line_or_the_perfdata() {
+    let settings = Settings { conf: vec!["max_prepared_transactions = 5".to_owned()], ..Settings::default() };
+    let server = client::start_with(settings).await;
+    let name = "it's |odd=5;\n two\u{2028}lines";
+    server.sql("postgres", &format!("CREATE DATABASE \"{name}\"")).await.unwrap();
+    server.sql("postgres", &format!("CREATE TABLE \"{name}\" (id int)")).await.unwrap();
+    server.sql("postgres", &format!("VACUUM \"{name}\"")).await.unwrap();
+    server.sql(name, "BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'x'").await.unwrap();
+    let idle = server.client(name).await.unwrap();
+    idle.batch_execute("BEGIN; SELECT '|\n| x=1'").await.unwrap();
+    for arguments in [
+        "database_size -w 1TB",
+        "commitratio",
+        "hitratio",
+        "locks",
+        "autovac_freeze",
+        "txn_wraparound",
+        "prepared_txns",
+        "txn_idle -w 1h",
+        "last_vacuum",
+    ] {
+        let mut arguments: Vec<&str> = arguments.split(' ').collect();
+        let action = format!("--action={}", arguments[0]);
+        arguments[0] = &action;
+        let (text, code) = at(&server, &arguments);
+        assert!(text.starts_with("POSTGRES_") && code != 3, "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let (_, perf) = text.trim_end().split_once(" | ").unwrap();
+        for entry in super::words(perf) {
+            let (label, value, _) = super::parts(&entry);
+            assert!(!label.is_empty() && value.is_empty() && entry.contains("=#"), "{entry:?} in {text}");
+        }
+        assert!(!perf.contains('|'), "{text}");
+    }
+    let (text, _) = at(&server, &["--action=dbstats"]);
+    assert!(text.lines().all(|line| line.starts_with("backends:#") && line.contains(" dbname:")), "{text}");
+}
+
+#[tokio::test]
 async fn partitions_that_are_missing_are_told() {
     let server = client::start(&[]).await;
     let refused = at(&server, &["--action=partman_premake"]);
