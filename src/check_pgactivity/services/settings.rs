@@ -211,11 +211,16 @@ const ALL: &str = "*@*";
 fn differences(before: &Known, now: &Known) -> Vec<String> {
     let none = BTreeMap::new();
     let mut changes = Vec::new();
-    for (name, values) in now {
-        let before = before.get(name).unwrap_or(&none);
-        for (place, value) in values.iter().filter(|(place, value)| before.get(*place) != Some(value)) {
-            let prefix = if place == ALL { String::new() } else { format!("{place}: ") };
-            changes.push(format!("{prefix}{name}={value}"));
+    // Those of roles and databases first.
+    for of_all in [false, true] {
+        for (name, values) in now {
+            let before = before.get(name).unwrap_or(&none);
+            for (place, value) in values.iter().filter(|(place, _)| (*place == ALL) == of_all) {
+                if before.get(place) != Some(value) {
+                    let prefix = if of_all { String::new() } else { format!("{place}: ") };
+                    changes.push(format!("{prefix}{name}={value}"));
+                }
+            }
         }
     }
     for (name, values) in before {

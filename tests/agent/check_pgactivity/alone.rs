@@ -1,4 +1,4 @@
-//! What is ours alone: formats that Perl cannot read, names that hurt, a server that hangs.
+//! What is ours alone: formats that Perl cannot read, names that hurt, a server that hangs, servers that Debian has not.
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::command::{Ended, run};
+use crate::majors;
+use crate::pair::{self, until_true};
 use crate::program::BINARY;
 
 /// Runs a line beside a home of its own, with these variables.
@@ -93,4 +95,75 @@ async fn a_name_that_hurts_breaks_nothing() {
     let perfdata = ended.stdout.split_once(" | ").unwrap().1;
     assert!(perfdata.starts_with("'a__''b=c ;d'=1;"), "{ended:?}");
     assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1));
+}
+
+/// Thresholds of every kind; each service takes one of them.
+const THRESHOLDS: [&[&str]; 5] =
+    [&[], &["-w", "80%", "-c", "90%"], &["-w", "1h", "-c", "2h"], &["-w", "10", "-c", "20"], &["-w", "2.10"]];
+
+#[tokio::test]
+async fn every_service_answers_on_the_oldest_primary_and_the_newest_standby() {
+    majors::on([10, 18], |binaries| async move {
+        let conf = vec!["max_prepared_transactions = 2".to_owned(), "wal_level = logical".to_owned()];
+        let settings = Settings { conf, tcp: true, ..Settings::default() };
+        let primary = Cluster::start(&binaries, settings).await.unwrap();
+        pair::prepare(&primary).await;
+        primary.sql("postgres", "CREATE DATABASE app").await.unwrap();
+        let standby = if primary.major() == 10 { None } else { Some(primary.standby("standby").await.unwrap()) };
+        let port = standby.as_ref().unwrap_or(&primary).port().to_string();
+        let home = tempfile::tempdir().unwrap();
+        let list = call(home.path(), &[], &["-l"]).await.stdout;
+        let services: Vec<&str> = list.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+        assert!(services.len() > 20, "{list}");
+        for service in services {
+            // These ask no server, several, or for more than thresholds.
+            if matches!(
+                service,
+                "archive_folder" | "custom_query" | "hot_standby_delta" | "minor_version" | "pg_dump_backup"
+            ) {
+                continue;
+            }
+            let place = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", "postgres", "-s", service];
+            let mut answered = None;
+            for thresholds in THRESHOLDS {
+                let ended = call(home.path(), &[], &[place.as_slice(), thresholds].concat()).await;
+                let is_mistake = ended.code == 127;
+                answered = Some(ended);
+                if !is_mistake {
+                    break;
+                }
+            }
+            let ended = answered.unwrap();
+            let answers = ended.stdout.starts_with("POSTGRES_") || ended.stdout.starts_with("PGACTIVITY_VERSION");
+            let incompatible = ended.code == 1 && ended.stderr.contains("is not compatible with host");
+            assert!(answers && ended.code <= 3 || incompatible, "{service} on {}: {ended:?}", primary.major());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_autovacuum_is_at_is_told() {
+    let conf = vec!["autovacuum_naptime = 1s".to_owned()];
+    let settings = Settings { conf, tcp: true, ..Settings::default() };
+    let cluster = Cluster::start(&Binaries::major(17).unwrap(), settings).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    for statement in [
+        "CREATE TABLE slow WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, \
+           autovacuum_vacuum_threshold = 1, autovacuum_analyze_threshold = 1000000) AS \
+         SELECT repeat('x', 1000) AS text FROM generate_series(1, 5000)",
+        "DELETE FROM slow",
+    ] {
+        cluster.sql("postgres", statement).await.unwrap();
+    }
+    let vacuums = "SELECT count(*) = 1 FROM pg_stat_activity WHERE query = 'autovacuum: VACUUM public.slow'";
+    until_true(&cluster, vacuums).await;
+    let port = cluster.port().to_string();
+    let ended = call(home.path(), &[], &["-h", "127.0.0.1", "-p", &port, "-s", "autovacuum"]).await;
+    let (line, long) = ended.stdout.split_once('\n').unwrap();
+    // Others may be at work on catalogs.
+    assert!(line.starts_with("POSTGRES_AUTOVACUUM OK: Number of autovacuum: "), "{ended:?}");
+    assert!(line.contains(", Oldest autovacuum: ") && line.contains(" | VACUUM="), "{ended:?}");
+    assert!(line.ends_with(" max_workers=3") && !line.contains("oldest_autovacuum=NaN"), "{ended:?}");
+    assert!(long.contains("VACUUM public.slow"), "{ended:?}");
 }
