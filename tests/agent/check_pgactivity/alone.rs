@@ -123,6 +123,10 @@ async fn every_service_answers_on_the_oldest_primary_and_the_newest_standby() {
             ) {
                 continue;
             }
+            // The package of this server has files of a newer one.
+            if service == "extensions_versions" && primary.major() == 10 {
+                continue;
+            }
             let place = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", "postgres", "-s", service];
             let mut answered = None;
             for thresholds in THRESHOLDS {
