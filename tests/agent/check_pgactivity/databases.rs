@@ -48,14 +48,13 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s temp_files -w 1GB -c 10",
         "{primary} -s temp_files -w 1GB,5 -c 1GB",
         "{standby} -s temp_files",
-        "{primary} -s pgss_dealloc => POSTGRES_PG_STAT_STATEMENTS_DEALLOC UNKNOWN: Ensure that the \
-         pg_stat_statements extension has been created on the target database (currently app)",
-        "sql CREATE EXTENSION pg_stat_statements ;; {primary} -s pgss_dealloc \
+        "{primary} -d other -s pgss_dealloc => POSTGRES_PG_STAT_STATEMENTS_DEALLOC UNKNOWN: Ensure that the \
+         pg_stat_statements extension has been created on the target database (currently other)",
+        "sh psql {primary} -d other -qc 'CREATE EXTENSION pg_stat_statements' ;; {primary} -d other -s pgss_dealloc \
          => POSTGRES_PG_STAT_STATEMENTS_DEALLOC OK: First call",
-        "{primary} -s pgss_dealloc -w 1 -c 2 \
+        "{primary} -d other -s pgss_dealloc -w 1 -c 2 \
          => POSTGRES_PG_STAT_STATEMENTS_DEALLOC OK: Deallocs delta: 0 deallocs | pgss_deallocs=0c;1;2",
-        "sql DROP EXTENSION pg_stat_statements ;; {standby} -s pgss_dealloc -w x -c y \
-         => FATAL: warning or critical threshold must be integer.",
+        "{standby} -s pgss_dealloc -w x -c y => FATAL: warning or critical threshold must be integer.",
         "-s pgss_dealloc => FATAL: you must give one database with service \"pgss_dealloc\".",
     ],
 };

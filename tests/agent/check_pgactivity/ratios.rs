@@ -6,7 +6,8 @@ pub(super) const SUBJECT: Subject = Subject {
     setup: &["CREATE TABLE written (id int)"],
     cases: &[
         "{primary} -s bgwriter ;; sql SELECT pg_sleep(1.1) ;; {primary} -s bgwriter -w 90% -c 95% ;; \
-         sql INSERT INTO written SELECT generate_series(1, 100000) ;; sql CHECKPOINT ;; {primary} -s bgwriter",
+         sql INSERT INTO written SELECT generate_series(1, 100000) ;; sql CHECKPOINT ;; sql SELECT pg_sleep(1.1) ;; \
+         {primary} -s bgwriter",
         "sql SELECT pg_stat_reset_shared('bgwriter') ;; {primary} -s bgwriter",
         "{standby} -s bgwriter",
         "{primary} -s bgwriter -w 1 -c 2",
