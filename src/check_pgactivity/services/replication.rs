@@ -154,6 +154,10 @@ async fn streaming_delta(mut call: Call) -> Result<Answer, Stop> {
     // Of others' senders a role that may not see them is told no state.
     let senders = || Row::of(&rows).filter(|row| !matches!(row.get("state"), None | Some("startup" | "backup")));
     if senders().next().is_none() {
+        if Row::of(&rows).any(|row| row.get("state").is_none()) {
+            let reason = "standbys are hidden from this role, which needs pg_monitor";
+            return Ok(Answer::new(LABEL, Status::Unknown, reason));
+        }
         return Ok(Answer::new(LABEL, Status::Unknown, "No slaves connected"));
     }
     let (mut critical, mut warning, mut perfdata) = (Vec::new(), Vec::new(), Vec::new());

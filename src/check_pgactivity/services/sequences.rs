@@ -62,10 +62,11 @@ impl Range {
 async fn sequences_exhausted(mut call: Call) -> Result<Answer, Stop> {
     let (warning, critical) = call.needed_limits(Percent::read, "critical and warning thresholds only accept %.")?;
     let mut host = call.one_host()?;
-    let (mut perfdata, mut long, mut worst) = (Vec::new(), Vec::new(), Status::Ok);
+    let (mut perfdata, mut long, mut worst, mut unread) = (Vec::new(), Vec::new(), Status::Ok, 0);
     for database in of_users(&call, &mut host).await? {
         let rows = host.rows_in(&database, "sequence_ranges").await?;
         for row in Row::of(&rows) {
+            unread += usize::from(row.is("is_shut") || !row.is("is_readable"));
             let Some(range) = Range::of(&row) else { continue };
             let [warns, alarms] = [warning, critical].map(|limit| range.usable - limit.of(range.usable));
             worst = match range.left {
@@ -82,6 +83,9 @@ async fn sequences_exhausted(mut call: Call) -> Result<Answer, Stop> {
             perfdata.push(perf.limits(Some(warns), Some(alarms)).least(0).most(range.end));
             long.push(format!("{name}{} {} values left", of_column("owned by "), range.left));
         }
+    }
+    if unread > 0 {
+        long.push(format!("{unread} sequence(s) not read: without SELECT or USAGE on them, or locked"));
     }
     Ok(Answer::new("POSTGRES_CHECK_SEQ_EXHAUSTED", worst, "").with_perfdata(perfdata).with_long(long))
 }

@@ -18,6 +18,7 @@ pub(super) const SERVICES: &[Service] = &[
     },
 ];
 
+const OLDEST_XMIN: &str = "POSTGRES_OLDEST_XMIN";
 /// In the order in which they are printed.
 const KINDS: [&str; 6] = ["query", "idle_xact", "active_xact", "2pc", "repslot", "walsender"];
 
@@ -82,6 +83,10 @@ async fn oldest_xmin(mut call: Call) -> Result<Answer, Stop> {
     let is_detailed = call.options.detailed == Some(true);
     let mut host = call.one_host()?;
     let rows = host.rows("xmin_holders").await?;
+    if Row::of(&rows).any(|row| row.text("kind") == "hidden") {
+        let reason = "transactions of other roles are hidden from this one, which needs pg_monitor";
+        return Ok(Answer::new(OLDEST_XMIN, Status::Unknown, reason));
+    }
     let (mut critical, mut warning, mut perfdata, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for database in all(&call, &mut host).await? {
         let mut oldest: Option<(i64, &str)> = None;
@@ -116,6 +121,6 @@ async fn oldest_xmin(mut call: Call) -> Result<Answer, Stop> {
             messages.extend(oldest.map(|(_, kind)| format!("Oldest xmin in {database} from {kind}")));
         }
     }
-    let answer = answer("POSTGRES_OLDEST_XMIN", &critical, &warning, messages.clone(), messages);
+    let answer = answer(OLDEST_XMIN, &critical, &warning, messages.clone(), messages);
     Ok(answer.with_perfdata(perfdata))
 }

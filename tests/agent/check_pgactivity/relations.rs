@@ -70,6 +70,7 @@ pub(super) const SUBJECT: Subject = Subject {
         "≠ {primary} -s sequences_exhausted -w 93% -c 99%",
         "{primary} -s sequences_exhausted -w 94% -c 94.5",
         "{primary} -s sequences_exhausted",
+        "≠ {primary} -U plain -s sequences_exhausted -w 93% -c 99%",
         "sql DROP SEQUENCE falling ;; {primary} -s sequences_exhausted -w 94% -c 99% ;; \
          {primary} -s sequences_exhausted -w 50% -c 94% ;; {standby} -s sequences_exhausted -w 95% -c 99%",
     ],

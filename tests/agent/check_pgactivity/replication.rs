@@ -21,7 +21,7 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s streaming_delta -w 1GB -c 2GB,3GB",
         "{primary} -s streaming_delta --exclude standby",
         "{primary} -s streaming_delta --slave 'standby ' --slave 'other 10.0.0.1'",
-        "{primary} -U plain -s streaming_delta",
+        "≠ {primary} -U plain -s streaming_delta",
         "{primary} -U mon -s streaming_delta",
         "{standby} -s streaming_delta",
         "{both} -s streaming_delta",
@@ -44,6 +44,8 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s max_freeze_age -w x -c 1",
         "{primary} -s oldest_xmin",
         "{primary} -s oldest_xmin --detailed --dbinclude ^app$",
+        "{primary} -U mon -s oldest_xmin",
+        "≠ {primary} -U plain -s oldest_xmin",
         "sql BEGIN; LOCK TABLE numbered; PREPARE TRANSACTION 'held' ;; \
          sql BEGIN; INSERT INTO holey VALUES (-1); PREPARE TRANSACTION 'older' ;; \
          {primary} -s oldest_xmin ;; {primary} -s oldest_xmin -w 1 -c 1000 ;; {primary} -s oldest_xmin -w 0 -c 0 ;; \
