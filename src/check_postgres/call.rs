@@ -20,6 +20,13 @@ use crate::server::{DsnError, Environment, FailureClass, RowSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At(usize);
 
+impl At {
+    /// Its number, counted from 1.
+    pub fn number(self) -> usize {
+        self.0 + 1
+    }
+}
+
 /// A place, the session there, and what is known of it so far.
 #[derive(Debug, Default)]
 struct Visited {
@@ -294,13 +301,35 @@ impl Call {
 
     /// Says something of a place, with the perfdata of that place so far.
     pub fn say(&mut self, status: Status, at: At, message: impl AsRef<str>) {
+        let header = self.place(at).header(self.action.is_clusterwide);
+        let perf = self.perf_of(at);
+        self.report.add(status, header, message.as_ref(), &perf);
+    }
+
+    /// The time that the last question took, and the perfdata so far.
+    fn perf_of(&self, at: At) -> String {
         let visited = self.visit(at);
-        let header = visited.place.header(self.action.is_clusterwide);
         let has_time = self.action.has_time && self.options.number("showtime").is_none_or(|shown| shown != 0);
         let time = visited.took.filter(|_| has_time).map(|took| format!("time={:.2}s", took.as_secs_f64()));
         let perf = visited.perf.trim_start_matches(' ').to_owned();
         let parts: Vec<String> = time.into_iter().chain((!perf.is_empty()).then_some(perf)).collect();
-        self.report.add(status, header, message.as_ref(), &parts.join(" "));
+        parts.join(" ")
+    }
+
+    /// Says something of a place in several lines, under a header of its own: the perfdata are followed by `lines`.
+    pub fn say_lines(&mut self, status: Status, at: At, header: String, message: &str, lines: &str) {
+        let perf = format!("{} {lines}", self.perf_of(at));
+        self.report.add_lines(status, header, message, perf.trim_start_matches(' '));
+    }
+
+    /// Says something of no place, with perfdata.
+    pub fn say_alone(&mut self, status: Status, message: impl AsRef<str>, perf: &str) {
+        self.report.add(status, String::new(), message.as_ref(), perf);
+    }
+
+    /// Says how long a place was waited for, where that is more than the last question there took.
+    pub fn waited(&mut self, at: At, time: Duration) {
+        self.visit_mut(at).took = Some(time);
     }
 
     /// OK, of a place.
