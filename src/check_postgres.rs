@@ -45,6 +45,7 @@
 
 mod actions;
 mod call;
+mod control;
 mod every_database;
 pub mod filter;
 mod links;
@@ -69,6 +70,7 @@ pub use call::{At, Call};
 pub use links::install;
 
 use crate::catalog::Catalog;
+use crate::check::Status;
 use crate::plugin::Served;
 use crate::server::{Environment, FailureClass};
 use options::Options;
@@ -232,6 +234,13 @@ async fn attempt(invocation: Invocation) -> Result<Outcome, End> {
     let database = if action.name.starts_with("pgb") { "pgbouncer" } else { "postgres" };
     let places = targets::places(&options, &environment, database);
     let mut call = Call::new(action, options, output, Arc::new(environment), catalog, places, served)?;
+    if control::spares_questions(&call)? {
+        if call.is_mrtg() {
+            return Err(call.mrtg(1, "", ""));
+        }
+        call.say_alone(Status::Ok, "Server in standby mode", "time=0.00s");
+        return Err(call.finish());
+    }
     if call.options.is_on("alldb") {
         every_database::spread(&mut call).await?;
     }

@@ -3,9 +3,11 @@
 mod activity;
 mod bloat;
 mod connections;
+mod control;
 mod databases;
 mod files;
 mod gone;
+mod logfile;
 mod objects;
 mod others;
 mod pgbouncer;
@@ -24,9 +26,11 @@ const TABLES: &[&[Action]] = &[
     activity::ACTIONS,
     bloat::ACTIONS,
     connections::ACTIONS,
+    control::ACTIONS,
     databases::ACTIONS,
     files::ACTIONS,
     gone::ACTIONS,
+    logfile::ACTIONS,
     objects::ACTIONS,
     others::ACTIONS,
     pgbouncer::ACTIONS,

@@ -17,6 +17,8 @@ mod vmstat;
 
 use std::path::{Path, PathBuf};
 
+pub use filesystem::Holding;
+
 use super::CollectError;
 use crate::metric::{Described, Family};
 

@@ -4,6 +4,7 @@ mod mount;
 mod space;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use mount::Mount;
@@ -61,6 +62,37 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     answers.extend(hidden.iter().map(|_| Err("not in the mount namespace of pgvitals".to_owned())));
     mounts.extend(hidden);
     Ok(families(&mounts, &answers))
+}
+
+/// The file system that holds a file or folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holding {
+    /// What is mounted there, such as `/dev/vda1`.
+    pub device: String,
+    /// Where it is mounted.
+    pub point: String,
+    /// Bytes in all.
+    pub size: f64,
+    /// Bytes that are free, with those that only root may use.
+    pub free: f64,
+    /// Bytes that are free for everybody.
+    pub available: f64,
+}
+
+impl Holding {
+    /// Looks it up for a path, as `df` does.
+    ///
+    /// # Errors
+    ///
+    /// Why the path or its file system cannot be asked, or that it gives no answer.
+    pub fn of(path: &Path) -> Result<Self, String> {
+        let path = path.canonicalize().map_err(|error| error.to_string())?;
+        let mounts = file::text(Path::new("/proc/self/mountinfo")).map_err(|error| error.to_string())?;
+        let mount = mount::holding(&mounts, &path).ok_or("no file system is mounted there")?;
+        let mut answers = space::ask_all(std::slice::from_ref(&mount), LIMIT, space::ask);
+        let Space { size, free, available, .. } = answers.pop().ok_or("no answer")??;
+        Ok(Self { device: mount.device, point: mount.point, size, free, available })
+    }
 }
 
 /// The host's mounts that are also ours, and those that are not: there `statvfs` would measure what lies below.

@@ -1,6 +1,7 @@
 //! The lines of `mountinfo` that are about real file systems.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// One mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,13 @@ pub(super) fn parse(text: &str) -> Vec<Mount> {
     let visible: BTreeMap<_, _> =
         text.lines().filter_map(parse_line).map(|mount| (mount.point.clone(), mount)).collect();
     visible.into_values().filter(|mount| !is_excluded_point(&mount.point) && !is_excluded_type(&mount.fstype)).collect()
+}
+
+/// The one that holds a path without links, whatever its kind.
+pub(super) fn holding(text: &str, path: &Path) -> Option<Mount> {
+    let mounts = text.lines().filter_map(parse_line).filter(|mount| path.starts_with(&mount.point));
+    // Of two at the same place the later one is seen.
+    mounts.max_by_key(|mount| Path::new(&mount.point).components().count())
 }
 
 /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS` (`proc_pid_mountinfo(5)`).
@@ -101,6 +109,16 @@ fn is_excluded_type(fstype: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_held_by_the_deepest_mount_that_was_made_last() {
+        let text = "27 1 0:30 / / rw - overlay overlay rw\n28 27 8:1 / /srv rw - xfs /dev/sda1 rw\n\
+                    29 27 8:2 / /srv rw - xfs /dev/sda2 rw\n30 27 8:3 / /srv/pg rw - xfs /dev/sda3 rw\n";
+        let device = |path: &str| holding(text, Path::new(path)).unwrap().device;
+        assert_eq!(device("/srv/pg/15/main"), "/dev/sda3");
+        assert_eq!(device("/srv/pgdata"), "/dev/sda2");
+        assert_eq!(device("/home"), "overlay");
+    }
 
     #[test]
     fn a_line_gives_device_place_and_state() {
