@@ -6,7 +6,7 @@ use super::{Outcome, actions};
 /// What the original calls itself, whatever it is called by.
 const ORIGINAL: &str = "check_postgres.pl";
 /// The version whose command lines are understood.
-const VERSION: &str = "2.26.0";
+pub(super) const VERSION: &str = "2.26.0";
 
 /// The answer to `--version`, `--help` and `--man`.
 pub(super) fn answer(options: &Options, program: &str) -> Option<String> {
