@@ -158,7 +158,10 @@ mod tests {
     use super::super::catalog::KINDS;
     use super::*;
 
-    fn schema(objects: &[(&str, &str, &[(&str, &str)])]) -> Schema {
+    /// Kind, name, and columns with their values.
+    type Object<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+    fn schema(objects: &[Object<'_>]) -> Schema {
         let mut schema = Schema::new();
         for (kind, name, columns) in objects {
             let columns = columns.iter().map(|(column, value)| ((*column).to_owned(), (*value).to_owned()));
