@@ -5,7 +5,7 @@ use super::End;
 use super::options::Options;
 use crate::plugin::Served;
 
-const ACTIONS: [&str; 36] = [
+const ACTIONS: [&str; 34] = [
     "archive_ready",
     "autovac_freeze",
     "backends",
@@ -24,9 +24,7 @@ const ACTIONS: [&str; 36] = [
     "last_analyze",
     "last_autoanalyze",
     "last_autovacuum",
-    "last_autovacuum_analyze",
     "last_vacuum",
-    "last_vacuum_analyze",
     "locks",
     "lockwait",
     "prepared_txns",
@@ -101,4 +99,25 @@ pub(super) fn permit(served: &Served, action: &str) -> Result<(), End> {
         return Ok(());
     }
     Err(End::refused(served.refuse(format!("the agent does not answer the action {action}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check_postgres::actions;
+
+    #[test]
+    fn what_is_answered_is_there_to_be_answered() {
+        let unknown = ACTIONS.into_iter().find(|name| actions::find(name).is_none());
+        assert_eq!(unknown, None);
+        let is_read = |name: &str| Options::read(&[format!("--{name}=1")], &[]).is_ok_and(|options| options.has(name));
+        for name in ["critical", "dbname", "host", "include", "perflimit", "timeout"] {
+            assert!(OPTIONS.contains(&name) && is_read(name), "{name}");
+        }
+        for name in
+            ["PGBINDIR", "PSQL", "datadir", "dbpass", "dbservice", "logfile", "query", "repinfo", "role", "suffix"]
+        {
+            assert!(!OPTIONS.contains(&name) && is_read(name), "{name}");
+        }
+    }
 }

@@ -37,11 +37,14 @@ impl Load {
             clients.spawn(transfer(session, client));
         }
         let holder = primary.client("demo").await.context("connect the blocking client")?;
-        holder.batch_execute("SET application_name = 'forgotten'; BEGIN; UPDATE orders SET state = 'paid'").await?;
+        // What one message holds is one text to the server, and a check shows no more of it than its first settings.
+        holder.batch_execute("SET application_name = 'forgotten'; BEGIN").await?;
+        holder.batch_execute("UPDATE orders SET state = 'paid'").await?;
         let waiter = primary.client("demo").await.context("connect the blocked client")?;
+        waiter.batch_execute("SET application_name = 'waiting'").await?;
         clients.spawn(async move {
             // Ends when the demo does: the row it wants stays locked until then.
-            let _ = waiter.batch_execute("SET application_name = 'waiting'; UPDATE orders SET state = 'sent'").await;
+            let _ = waiter.batch_execute("UPDATE orders SET state = 'sent'").await;
             drop(holder);
         });
         Ok(Self { clients })
