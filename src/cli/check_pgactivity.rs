@@ -10,7 +10,7 @@ use super::ask::Answer;
 use super::{EXIT_UNKNOWN, in_full, print, served, sources};
 use crate::check_pgactivity::{Ended, Options, Surroundings, run as run_line};
 use crate::panics::{self, caught};
-use crate::server::Environment;
+use crate::server::{Environment, farewell};
 
 /// The original's name.
 const NAME: &str = "check_pgactivity";
@@ -47,6 +47,7 @@ fn answer(program: Option<PathBuf>, arguments: Vec<String>) -> anyhow::Result<En
     let catalog = Arc::new(sources::load_catalog(None)?);
     let surroundings = Surroundings { catalog, environment: Environment::of_process(), program, served: None };
     let ended = runtime.block_on(caught(run_line(&arguments, surroundings)));
+    runtime.block_on(farewell(sources::FAREWELL));
     Ok(ended.unwrap_or_else(|| unknown(panics::REASON)))
 }
 

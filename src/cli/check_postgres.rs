@@ -12,7 +12,7 @@ use super::ask::Answer;
 use super::{AgentArgs, EXIT_UNKNOWN, in_full, print, served, sources};
 use crate::check_postgres::{Invocation, Outcome, install, names_server, run as run_line};
 use crate::panics::{self, caught};
-use crate::server::Environment;
+use crate::server::{Environment, farewell};
 
 /// What the original calls itself.
 const NAME: &str = "check_postgres.pl";
@@ -60,6 +60,7 @@ fn answer(program: &Path, arguments: &[OsString]) -> anyhow::Result<Outcome> {
         served: None,
     };
     let outcome = runtime.block_on(caught(run_line(invocation)));
+    runtime.block_on(farewell(sources::FAREWELL));
     outcome.ok_or_else(|| anyhow::anyhow!(panics::REASON))
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
@@ -9,6 +10,9 @@ use tracing_subscriber::EnvFilter;
 use super::{CheckArgs, SourceArgs};
 use crate::plan::{Plan, PlanError, Servers, name_of};
 use crate::server::{ConnectOptions, Environment, parse_dsn};
+
+/// How long servers may take to be told that we go.
+pub(super) const FAREWELL: Duration = Duration::from_millis(200);
 
 pub(super) fn plan(args: &SourceArgs) -> Result<Plan, PlanError> {
     Plan::load(args.config.as_deref(), &args.dsn, Environment::of_process())

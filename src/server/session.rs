@@ -1,6 +1,7 @@
 //! An open connection that cannot do harm: bounded, read-only, cancelled when it takes too long.
 
 mod asking;
+mod leaving;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use super::options::{ConnectOptions, Host, TargetSession};
 use super::rows::RowSet;
 use super::tls::TlsCache;
 use asking::{Reading, Setting, Settings, ask, select};
+use leaving::Driven;
+
+pub use leaving::farewell;
 
 /// How long a query that missed its deadline may take to be cancelled.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
@@ -134,7 +138,9 @@ impl Session {
     fn new(link: Link, how: Setting) -> Self {
         let Link { client, connection, route, lingers, .. } = link;
         let ascii = connection.parameter("server_encoding") == Some("SQL_ASCII");
+        let alive = Driven::begin();
         let driver = tokio::spawn(async move {
+            let _alive = alive;
             // The end of the connection is reported to whoever asks the next question.
             let _ = connection.await;
         });

@@ -171,3 +171,21 @@ async fn what_autovacuum_is_at_is_told() {
     assert!(line.ends_with(" max_workers=3") && !line.contains("oldest_autovacuum=NaN"), "{ended:?}");
     assert!(long.contains("VACUUM public.slow"), "{ended:?}");
 }
+
+/// A check a minute would look like an application whose connections break and whose transactions fail.
+#[tokio::test]
+async fn a_check_counts_as_neither_abandoned_nor_rolled_back() {
+    let (cluster, home) = start().await;
+    let (port, home) = (cluster.port().to_string(), home.path());
+    cluster.sql("postgres", "CREATE DATABASE watched").await.unwrap();
+    let place = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", "watched"];
+    for service in [["-s", "is_master"].as_slice(), &["-s", "locks", "-w", "80%", "-c", "90%"]] {
+        let ended = call(home, &[], &[place.as_slice(), service].concat()).await;
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+    // What a session did is counted before it is gone.
+    until_true(&cluster, "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'watched'").await;
+    let counted = "SELECT sessions, sessions_abandoned, xact_rollback FROM pg_stat_database WHERE datname = 'watched'";
+    let counted: Vec<String> = cluster.sql("postgres", counted).await.unwrap().concat().into_iter().flatten().collect();
+    assert_eq!(counted, ["2", "0", "0"]);
+}
