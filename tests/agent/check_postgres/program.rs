@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -75,4 +76,19 @@ async fn a_link_s_name_is_the_action_and_the_file_says_the_rest() {
         let ours = stage.run("", &links.join(format!("check_postgres_{action}")), &arguments);
         assert_eq!(text(&stage.run("", &original, &arguments)), text(&ours));
     }
+}
+
+#[test]
+fn no_action_of_the_original_is_missing() {
+    let named = |program: &mut Command| -> BTreeSet<String> {
+        let said = text(&program.arg("--help").output().unwrap());
+        let lines = said.lines().filter_map(|line| line.strip_prefix(' ')?.split_once(" - "));
+        lines.map(|(name, _)| name.trim_end().to_owned()).filter(|name| !name.contains([' ', ','])).collect()
+    };
+    let mut theirs = named(&mut Command::new(ORIGINAL));
+    assert!(theirs.len() > 50, "{theirs:?}");
+    // What came after Debian's version.
+    theirs.extend(["lockwait", "partman_premake", "pgbouncer_maxwait"].map(str::to_owned));
+    let ours = named(Command::new(BINARY).arg("check-postgres"));
+    assert_eq!(theirs.symmetric_difference(&ours).collect::<Vec<_>>(), Vec::<&String>::new());
 }
