@@ -319,7 +319,7 @@ impl Call {
     /// Says something of a place in several lines, under a header of its own: the perfdata are followed by `lines`.
     pub fn say_lines(&mut self, status: Status, at: At, header: String, message: &str, lines: &str) {
         let perf = format!("{} {lines}", self.perf_of(at));
-        self.report.add_lines(status, header, message, perf.trim_start_matches(' '));
+        self.report.add_lines(status, header, message, perf.trim_matches(' '));
     }
 
     /// Says something of no place, with perfdata.
@@ -327,9 +327,9 @@ impl Call {
         self.report.add(status, String::new(), message.as_ref(), perf);
     }
 
-    /// Says how long a place was waited for, where that is more than the last question there took.
+    /// Says how long a place was waited for, where that is not what the last question there took. No time is not shown.
     pub fn waited(&mut self, at: At, time: Duration) {
-        self.visit_mut(at).took = Some(time);
+        self.visit_mut(at).took = Some(time).filter(|time| !time.is_zero());
     }
 
     /// OK, of a place.

@@ -11,6 +11,8 @@ mod core;
 mod newer;
 /// The program itself: names that hurt, servers that hang, links, the file beside the command line.
 mod program;
+/// Sizes, bloat, files, replication and schemas.
+mod storage;
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -48,7 +50,7 @@ struct Group {
     cases: &'static [&'static str],
 }
 
-const GROUPS: &[&Group] = &[&activity::GROUP, &core::GROUP];
+const GROUPS: &[&Group] = &[&activity::GROUP, &core::GROUP, &storage::GROUP];
 
 /// The servers of a group and a folder to run in.
 struct Stage {
@@ -291,6 +293,11 @@ async fn sessions_databases_and_vacuum_are_answered_as_the_original_does() {
 #[tokio::test]
 async fn the_core_answers_as_the_original_does() {
     conform(&core::GROUP).await;
+}
+
+#[tokio::test]
+async fn sizes_files_replication_and_schemas_are_answered_as_the_original_does() {
+    conform(&storage::GROUP).await;
 }
 
 #[test]

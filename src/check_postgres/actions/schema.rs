@@ -87,13 +87,13 @@ async fn same_schema(call: &mut Call) -> Ended {
         replace(&file, &written(call, first, &sides))?;
     }
     call.waited(first, started.elapsed());
+    let header = header(call, &places, is_alone);
     if told.count == 0 {
-        call.ok(first, "All databases have identical items");
+        call.say_lines(Status::Ok, first, header, "All databases have identical items", "");
         return Ok(());
     }
     let lines: Vec<&str> = sides.iter().flat_map(|side| &side.lines).map(String::as_str).collect();
     let message = format!("Databases were different. Items not matched: {}", told.count);
-    let header = header(call, &places, is_alone);
     call.say_lines(Status::Critical, first, header, &message, &format!("\n{}\n{}", lines.join("\n"), told.text));
     Ok(())
 }
