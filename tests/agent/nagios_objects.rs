@@ -66,3 +66,15 @@ fn the_page_of_checks_names_each_of_ours_and_none_that_is_not_there() {
         assert!(!catalog.providers(metric).is_empty(), "{metric}");
     }
 }
+
+#[tokio::test]
+async fn the_page_of_checks_names_each_action_and_service_of_both_plugins() {
+    let help = pgvitals(&["check-postgres", "--help"]).await.stdout;
+    let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let actions = help.lines().filter_map(|line| line.strip_prefix(' ')?.split_once(" - "));
+    let actions: BTreeSet<String> = actions.map(|(name, _)| name.trim()).filter(is_name).map(str::to_owned).collect();
+    assert_eq!(names_in_column(2), actions);
+    let list = pgvitals(&["check-pgactivity", "--list"]).await.stdout;
+    let services = list.lines().filter_map(|line| line.strip_prefix('\t')?.split_whitespace().next());
+    assert_eq!(names_in_column(3), services.map(str::to_owned).collect::<BTreeSet<String>>());
+}
