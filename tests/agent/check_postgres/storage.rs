@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::Group;
 use crate::client;
+use crate::majors;
 use crate::program::BINARY;
 
 pub(super) const GROUP: Group = Group {
@@ -209,6 +210,31 @@ async fn a_schema_is_held_against_what_it_was() {
     assert!(other.contains("View \"public.w\":\n \"viewdef\" is different:\n"), "{other}");
     let (same, code) = answer(&folder, &server, &[]);
     assert!(code == 0, "{same}");
+}
+
+#[tokio::test]
+async fn the_control_file_of_every_major_says_what_its_server_says() {
+    majors::each(|binaries| async move {
+        let primary = Cluster::start(&binaries, Settings::default()).await.unwrap();
+        let standby = primary.standby("standby").await.unwrap();
+        let identity = "SELECT system_identifier::text FROM pg_control_system()";
+        let identity = primary.sql("postgres", identity).await.unwrap()[0][0].clone().unwrap();
+        let folder = TempDir::new().unwrap();
+        for (cluster, mode, assumed) in
+            [(&primary, "MASTER", "--assume-prod"), (&standby, "STANDBY", "--assume-standby-mode")]
+        {
+            let data = format!("--datadir={}", cluster.data().display());
+            let (id, code) = answer(&folder, cluster, &["--action=cluster_id", &data, "-c", &identity]);
+            assert_eq!((id.as_str(), code), (&*format!("POSTGRES_CLUSTER_ID OK:  cluster_id: {identity} \n"), 0));
+            let (age, code) = answer(&folder, cluster, &["--action=checkpoint", &data, assumed, "-c", "1h"]);
+            assert!(age.starts_with("POSTGRES_CHECKPOINT OK:  Last checkpoint was ") && code == 0, "{age}");
+            assert!(age.ends_with(&format!(";;3600 mode={mode} \n")), "{age}");
+        }
+        let data = format!("--datadir={}", standby.data().display());
+        let (spared, code) = answer(&folder, &primary, &["--action=locks", &data, "--assume-standby-mode"]);
+        assert_eq!((spared.as_str(), code), ("POSTGRES_LOCKS OK:  Server in standby mode | time=0.00s \n", 0));
+    })
+    .await;
 }
 
 #[tokio::test]
