@@ -267,8 +267,11 @@ impl QueryFailure {
             return Self::Lost { class, message };
         };
         match (reported.code().code(), reported.message()) {
-            // Cancelled by whom, only the words say, in any language; but before its time it was somebody else.
-            ("57014", _) if elapsed >= statement_timeout => Self::StatementTimeout(statement_timeout),
+            // Cancelled by whom, only the words say, in any language; but before its time, which the server has in whole
+            // milliseconds, it was somebody else.
+            ("57014", _) if elapsed.as_millis() >= statement_timeout.as_millis() => {
+                Self::StatementTimeout(statement_timeout)
+            }
             ("55P03", _) => Self::LockTimeout,
             (code @ ("57P01" | "57P02" | "57P03" | "57P05" | "25P03"), message) => {
                 Self::Lost { class: FailureClass::of_sqlstate(code, message), message: message.to_owned() }

@@ -89,7 +89,7 @@ async fn all_checks_are_one_with_the_worst_first() {
             "{stdout}"
         );
         assert!(lines[1].starts_with("CRITICAL: online: no connection to "), "{stdout}");
-        assert!(lines[2].starts_with("UNKNOWN: archiver, blocked, "), "{stdout}");
+        assert!(lines[2].starts_with("UNKNOWN: archiver, bloat, blocked, "), "{stdout}");
         assert!(lines.len() < 6, "what all say is said once: {stdout}");
     }
 }
