@@ -6,7 +6,7 @@
 //! # Writing a service
 //!
 //! A service is an async function from a [`Call`] to an [`Answer`], and a line in the table `SERVICES` of its file in
-//! `check_pgactivity/services/`; the file is named in [`services`].
+//! `check_pgactivity/services/`; the file is named in `services`.
 //!
 //! ```ignore
 //! pub(super) const SERVICES: &[Service] =
