@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::check::Status;
 use crate::check_postgres::text::{moment, number, perfname};
-use crate::check_postgres::threshold::{Kind, Wanted, connections, texts};
-use crate::check_postgres::{Action, Call, End, Ended};
+use crate::check_postgres::threshold::{Connections, Kind, Wanted, connections, texts};
+use crate::check_postgres::{Action, At, Call, End, Ended};
 use crate::plugin::Row;
 use crate::server::FailureClass;
 
@@ -173,6 +173,18 @@ async fn backends(call: &mut Call) -> Ended {
         call.ok(at, "No connections");
         return Ok(());
     }
+    say_taken(call, at, total, limit, (warning, critical));
+    Ok(())
+}
+
+/// How many of the connections that there may be are taken, by the limits of [`connections`].
+pub(super) fn say_taken(
+    call: &mut Call,
+    at: At,
+    total: f64,
+    limit: f64,
+    (warning, critical): (Connections, Connections),
+) {
     let percent = (total / limit * 100.0).trunc().max(1.0);
     let message = format!("{} of {} connections ({}%)", number(total), number(limit), number(percent));
     let status = if critical.reached(total, limit) {
@@ -183,7 +195,6 @@ async fn backends(call: &mut Call) -> Ended {
         Status::Ok
     };
     call.say(status, at, message);
-    Ok(())
 }
 
 async fn timesync(call: &mut Call) -> Ended {

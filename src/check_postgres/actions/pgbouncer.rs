@@ -1,7 +1,7 @@
 //! `PgBouncer`: what its console says.
 
+use super::connections::say_taken;
 use super::settings;
-use crate::check::Status;
 use crate::check_postgres::text::{number, perfname};
 use crate::check_postgres::threshold::{Kind, Wanted, connections};
 use crate::check_postgres::{Action, At, Call, End, Ended};
@@ -136,16 +136,7 @@ async fn backends(call: &mut Call) -> Ended {
             }
             continue;
         }
-        let percent = (total / limit * 100.0).trunc().max(1.0);
-        let message = format!("{} of {} connections ({}%)", number(total), number(limit), number(percent));
-        let status = if critical.reached(total, limit) {
-            Status::Critical
-        } else if warning.reached(total, limit) {
-            Status::Warning
-        } else {
-            Status::Ok
-        };
-        call.say(status, at, message);
+        say_taken(call, at, total, limit, (warning, critical));
     }
     if call.is_mrtg() { Err(call.mrtg_stats(NO_DATABASE)) } else { Ok(()) }
 }
