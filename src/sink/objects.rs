@@ -56,15 +56,16 @@ pub fn nagios(checks: &[Check]) -> String {
     );
     for check in checks {
         let name = check.name();
+        let seldom = minutes(check).map(|minutes| format!("check_interval        {minutes}\n    ")).unwrap_or_default();
         let _ = write!(
             out,
             "\ndefine service {{\n    \
              use                   pgvitals\n    \
              service_description   pgvitals {name}\n    \
              check_command         check_pgvitals!{name}\n    \
-             notes                 {}\n\
+             {seldom}notes                 {}\n\
              }}\n",
-            escape(&reasons(check))
+            escape(&notes(check))
         );
     }
     out
@@ -95,10 +96,20 @@ pub fn nrpe(checks: &[Check]) -> String {
     out
 }
 
-fn reasons(check: &Check) -> String {
-    let mut reasons: Vec<_> = check.rules().iter().map(Rule::reason).collect();
-    reasons.dedup();
-    reasons.join(". ")
+/// Why the thresholds are what they are, then what is to be done.
+fn notes(check: &Check) -> String {
+    let mut notes: Vec<_> = check.rules().iter().map(Rule::reason).collect();
+    notes.dedup();
+    let mut actions: Vec<_> = check.rules().iter().filter_map(|rule| rule.terms().action.as_deref()).collect();
+    actions.dedup();
+    notes.extend(actions);
+    notes.join(". ")
+}
+
+/// How often to look, where once a minute is more than its rules ask for.
+fn minutes(check: &Check) -> Option<u64> {
+    let often = check.rules().iter().map(|rule| rule.terms().every).min()??;
+    Some(often.as_secs() / 60).filter(|minutes| *minutes > 1)
 }
 
 fn escape(text: &str) -> String {

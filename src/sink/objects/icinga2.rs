@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{PORT, PROGRAM, reasons};
+use super::{PORT, PROGRAM, minutes, notes};
 use crate::check::Check;
 
 /// A command, a service template, and one service per check for each host that says `vars.postgresql = true`.
@@ -33,15 +33,16 @@ pub fn icinga2(checks: &[Check]) -> String {
     );
     for check in checks {
         let name = check.name();
+        let seldom = minutes(check).map(|minutes| format!("check_interval = {minutes}m\n  ")).unwrap_or_default();
         let _ = write!(
             out,
             "\napply Service \"pgvitals {name}\" {{\n  \
              import \"pgvitals\"\n  \
              vars.pgvitals_check = \"{name}\"\n  \
-             notes = \"{}\"\n  \
+             {seldom}notes = \"{}\"\n  \
              assign where host.vars.postgresql\n\
              }}\n",
-            escape(&reasons(check))
+            escape(&notes(check))
         );
     }
     out
