@@ -15,7 +15,7 @@ mod statement;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use include_dir::{Dir, include_dir};
 
@@ -43,6 +43,15 @@ pub struct Catalog {
     files: Vec<PathBuf>,
     /// How many characters of each text are shown; none: no definition of texts is asked.
     text_length: Option<usize>,
+    /// Built-in listings and definitions that nobody has asked for yet.
+    unread: [BTreeMap<String, Unread>; 2],
+}
+
+/// A file that is parsed when somebody asks for it.
+#[derive(Debug)]
+struct Unread {
+    text: String,
+    read: OnceLock<Option<Arc<Definition>>>,
 }
 
 /// What provides a family.
@@ -82,6 +91,31 @@ impl Catalog {
         Self::from_sources(&sources, &listings)
     }
 
+    /// A catalog that is only asked for row sets by their names. The built-in ones are parsed when they are: a command that
+    /// has one question need not read all.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read, or a definition in it is wrong.
+    pub fn of_rows(folder: Option<&Path>) -> Result<Self, SourceError> {
+        let (mut sources, mut listings) = (BTreeMap::new(), BTreeMap::new());
+        if let Some(folder) = folder {
+            add_sources(&mut sources, folder)?;
+            let folder = folder.join(LISTINGS);
+            if folder.is_dir() {
+                add_sources(&mut listings, &folder)?;
+            }
+        }
+        let unread = [Path::new(LISTINGS), BUILT_IN.path()].map(|folder| {
+            let sources = built_in_sources(folder).into_iter();
+            sources.map(|(name, Source { text, .. })| (name, Unread { text, read: OnceLock::new() })).collect()
+        });
+        let definitions = parse_all(&sources, Definition::parse)?;
+        let listings = parse_all(&listings, Definition::parse_listing)?;
+        let files = sources.into_values().map(|source| source.file).collect();
+        Ok(Self { definitions, listings, checks: Vec::new(), files, text_length: None, unread })
+    }
+
     fn from_sources(
         sources: &BTreeMap<String, Source>,
         listings: &BTreeMap<String, Source>,
@@ -91,7 +125,14 @@ impl Catalog {
         consistent::check(&definitions, &listings, sources)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
         let files = sources.values().map(|source| source.file.clone()).collect();
-        Ok(Self { checks: check::group(rules), definitions, listings, files, text_length: None })
+        Ok(Self {
+            checks: check::group(rules),
+            definitions,
+            listings,
+            files,
+            text_length: None,
+            unread: Default::default(),
+        })
     }
 
     /// The same, in which the definitions of texts are asked and show so many characters of each; none: they are not asked.
@@ -135,7 +176,12 @@ impl Catalog {
 
     /// The row set of this name: a listing, else what a definition asks.
     pub fn listing(&self, name: &str) -> Option<&Arc<Definition>> {
-        row_set(&self.definitions, &self.listings, name)
+        let [listings, definitions] = &self.unread;
+        let listing = self.listings.iter().find(|listing| listing.name == name);
+        let listing = listing.or_else(|| listings.get(name)?.read(name, Definition::parse_listing));
+        let asks = |definition: &&Arc<Definition>| !definition.queries.is_empty();
+        let definition = || self.definition(name).or_else(|| definitions.get(name)?.read(name, Definition::parse));
+        listing.or_else(|| definition().filter(asks))
     }
 
     /// Whether another catalog asks by the same definitions.
@@ -187,6 +233,13 @@ fn row_set<'a>(
 ) -> Option<&'a Arc<Definition>> {
     let definitions = definitions.iter().filter(|definition| !definition.queries.is_empty());
     listings.iter().chain(definitions).find(|definition| definition.name == name)
+}
+
+impl Unread {
+    /// Parsed; that a built-in file is right the tests show.
+    fn read(&self, name: &str, parse: fn(&str, &str) -> Result<Definition, Mistake>) -> Option<&Arc<Definition>> {
+        self.read.get_or_init(|| parse(name, &self.text).ok().map(Arc::new)).as_ref()
+    }
 }
 
 /// The definitions of a folder of the binary.
@@ -396,6 +449,19 @@ help = "One"
             let error = Catalog::load(folder.path()).unwrap_err().to_string();
             assert!(error.contains(&format!("mine.toml:{line}: ")) && error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn row_sets_asked_for_by_name_are_those_of_the_whole_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("archiver.toml"), MINE).unwrap();
+        let (whole, rows) = (Catalog::load(folder.path()).unwrap(), Catalog::of_rows(Some(folder.path())).unwrap());
+        let names = |of: &[Arc<Definition>]| of.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+        for name in names(whole.listings()).into_iter().chain(names(whole.definitions())) {
+            let text = |of: &Catalog| of.listing(&name).map(|it| it.text.clone());
+            assert_eq!(text(&rows), text(&whole), "{name}");
+        }
+        assert!(rows.listing("none").is_none());
     }
 
     const TEXTS: &str = r#"

@@ -173,13 +173,23 @@ pub fn name_of(options: &ConnectOptions) -> String {
 ///
 /// The folder cannot be read or holds a wrong definition.
 pub fn load_catalog(config: &Config) -> Result<Catalog, SourceError> {
-    let catalog = match &config.checks {
-        Some(folder) => Catalog::load(folder),
-        None if Path::new(USUAL_CHECKS).is_dir() => Catalog::load(Path::new(USUAL_CHECKS)),
-        None => Catalog::built_in(),
-    };
+    let catalog = folder_of_checks(config).map_or_else(Catalog::built_in, Catalog::load)?;
     let statements = &config.statements;
-    Ok(catalog?.with_texts(statements.texts.then_some(statements.text_length)))
+    Ok(catalog.with_texts(statements.texts.then_some(statements.text_length)))
+}
+
+/// The same for a command that asks for row sets by their names.
+///
+/// # Errors
+///
+/// As [`load_catalog`], but of the built-in definitions only those are read that are asked for.
+pub fn load_rows(config: &Config) -> Result<Catalog, SourceError> {
+    Catalog::of_rows(folder_of_checks(config))
+}
+
+fn folder_of_checks(config: &Config) -> Option<&Path> {
+    let usual = || Some(Path::new(USUAL_CHECKS)).filter(|folder| folder.is_dir());
+    config.checks.as_deref().or_else(usual)
 }
 
 /// The checks of a catalog with what the configuration says of them.

@@ -44,7 +44,7 @@ fn answer(program: Option<PathBuf>, arguments: Vec<String>) -> anyhow::Result<En
     if let Some(Answer { text: stdout, stderr, exit_code: code, .. }) = served {
         return Ok(Ended { stdout, stderr, code });
     }
-    let catalog = Arc::new(sources::load_catalog(None)?);
+    let catalog = Arc::new(sources::load_rows()?);
     let surroundings = Surroundings { catalog, environment: Environment::of_process(), program, served: None };
     let ended = runtime.block_on(caught(run_line(&arguments, surroundings)));
     runtime.block_on(farewell(sources::FAREWELL));

@@ -56,7 +56,7 @@ fn answer(program: &Path, arguments: &[OsString]) -> anyhow::Result<Outcome> {
         arguments,
         folder: std::env::current_dir().unwrap_or_default(),
         environment: Environment::of_process(),
-        catalog: Arc::new(sources::load_catalog(None)?),
+        catalog: Arc::new(sources::load_rows()?),
         served: None,
     };
     let outcome = runtime.block_on(caught(run_line(invocation)));

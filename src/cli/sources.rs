@@ -54,6 +54,12 @@ pub(super) fn load_catalog(file: Option<&Path>) -> anyhow::Result<crate::catalog
     Ok(crate::plan::load_catalog(&loaded.config)?)
 }
 
+/// The same for a command line that only asks for row sets.
+pub(super) fn load_rows() -> anyhow::Result<crate::catalog::Catalog> {
+    let loaded = crate::config::Loaded::read(None)?;
+    Ok(crate::plan::load_rows(&loaded.config)?)
+}
+
 /// A runtime for a command that asks once and ends.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
