@@ -8,7 +8,7 @@
 //! A service is an async function from a [`Call`] to an [`Answer`], and a line in the table `SERVICES` of its file in
 //! `check_pgactivity/services/`; the file is named in `services`.
 //!
-//! ```ignore
+//! ```text
 //! pub(super) const SERVICES: &[Service] =
 //!     &[Service { name: "backends", help: "Number of …", run: |call| Box::pin(backends(call)) }];
 //!

@@ -16,7 +16,7 @@
 //!
 //! is an async function over a [`Call`], and a line in the table `ACTIONS` of its file:
 //!
-//! ```ignore
+//! ```text
 //! const ACTIONS: &[Action] = &[
 //!     Action { run: |call| Box::pin(prepared(call)), ..Action::clusterwide("prepared_txns", "Age of prepared transactions") },
 //! ];
