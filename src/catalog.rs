@@ -7,17 +7,15 @@
 mod column;
 mod consistent;
 mod definition;
+mod files;
 mod format;
 mod fragment;
 mod need;
 mod statement;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-
-use include_dir::{Dir, include_dir};
+use std::sync::Arc;
 
 pub use column::MetricColumn;
 pub(crate) use column::wrong_bounds;
@@ -27,11 +25,8 @@ pub use need::{Grantee, Lack, Need, Schema};
 
 use crate::check::{self, Check, Rule};
 use crate::collect::host;
-use crate::source::{Source, SourceError};
-
-static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
-/// The folder of row sets, in the binary and in a user's folder.
-const LISTINGS: &str = "listings";
+use crate::source::SourceError;
+use files::{Files, Unread, parse_all};
 
 /// Every definition and the checks that their rules make.
 #[derive(Debug)]
@@ -45,13 +40,6 @@ pub struct Catalog {
     text_length: Option<usize>,
     /// Built-in listings and definitions that nobody has asked for yet.
     unread: [BTreeMap<String, Unread>; 2],
-}
-
-/// A file that is parsed when somebody asks for it.
-#[derive(Debug)]
-struct Unread {
-    text: String,
-    read: OnceLock<Option<Arc<Definition>>>,
 }
 
 /// What provides a family.
@@ -72,7 +60,7 @@ impl Catalog {
     ///
     /// A built-in definition is wrong, which the tests exclude.
     pub fn built_in() -> Result<Self, SourceError> {
-        Self::from_sources(&built_in_sources(BUILT_IN.path()), &built_in_sources(Path::new(LISTINGS)))
+        Self::from_files(&Files::built_in())
     }
 
     /// The built-in definitions with those of a folder in their place or beside them.
@@ -81,14 +69,7 @@ impl Catalog {
     ///
     /// The folder cannot be read, or a definition is wrong: the first mistake found.
     pub fn load(folder: &Path) -> Result<Self, SourceError> {
-        let mut sources = built_in_sources(BUILT_IN.path());
-        add_sources(&mut sources, folder)?;
-        let mut listings = built_in_sources(Path::new(LISTINGS));
-        let folder = folder.join(LISTINGS);
-        if folder.is_dir() {
-            add_sources(&mut listings, &folder)?;
-        }
-        Self::from_sources(&sources, &listings)
+        Self::from_files(&Files::built_in().with(folder)?)
     }
 
     /// A catalog that is only asked for row sets by their names. The built-in ones are parsed when they are: a command that
@@ -98,38 +79,28 @@ impl Catalog {
     ///
     /// The folder cannot be read, or a definition in it is wrong.
     pub fn of_rows(folder: Option<&Path>) -> Result<Self, SourceError> {
-        let (mut sources, mut listings) = (BTreeMap::new(), BTreeMap::new());
-        if let Some(folder) = folder {
-            add_sources(&mut sources, folder)?;
-            let folder = folder.join(LISTINGS);
-            if folder.is_dir() {
-                add_sources(&mut listings, &folder)?;
-            }
-        }
-        let unread = [Path::new(LISTINGS), BUILT_IN.path()].map(|folder| {
-            let sources = built_in_sources(folder).into_iter();
-            sources.map(|(name, Source { text, .. })| (name, Unread { text, read: OnceLock::new() })).collect()
-        });
-        let definitions = parse_all(&sources, Definition::parse)?;
-        let listings = parse_all(&listings, Definition::parse_listing)?;
-        let files = sources.into_values().map(|source| source.file).collect();
-        Ok(Self { definitions, listings, checks: Vec::new(), files, text_length: None, unread })
+        let own = folder.map_or_else(|| Ok(Files::default()), |folder| Files::default().with(folder))?;
+        let built_in = Files::built_in();
+        Ok(Self {
+            definitions: parse_all(&own.definitions, Definition::parse)?,
+            listings: parse_all(&own.listings, Definition::parse_listing)?,
+            checks: Vec::new(),
+            files: own.definitions.into_values().map(|source| source.file).collect(),
+            text_length: None,
+            unread: [built_in.listings, built_in.definitions].map(Unread::all),
+        })
     }
 
-    fn from_sources(
-        sources: &BTreeMap<String, Source>,
-        listings: &BTreeMap<String, Source>,
-    ) -> Result<Self, SourceError> {
-        let definitions = parse_all(sources, Definition::parse)?;
-        let listings = parse_all(listings, Definition::parse_listing)?;
-        consistent::check(&definitions, &listings, sources)?;
+    fn from_files(files: &Files) -> Result<Self, SourceError> {
+        let definitions = parse_all(&files.definitions, Definition::parse)?;
+        let listings = parse_all(&files.listings, Definition::parse_listing)?;
+        consistent::check(&definitions, &listings, &files.definitions)?;
         let rules = definitions.iter().flat_map(|definition| definition.rules.iter().cloned());
-        let files = sources.values().map(|source| source.file.clone()).collect();
         Ok(Self {
             checks: check::group(rules),
+            files: files.definitions.values().map(|source| source.file.clone()).collect(),
             definitions,
             listings,
-            files,
             text_length: None,
             unread: Default::default(),
         })
@@ -235,55 +206,6 @@ fn row_set<'a>(
     listings.iter().chain(definitions).find(|definition| definition.name == name)
 }
 
-impl Unread {
-    /// Parsed; that a built-in file is right the tests show.
-    fn read(&self, name: &str, parse: fn(&str, &str) -> Result<Definition, Mistake>) -> Option<&Arc<Definition>> {
-        self.read.get_or_init(|| parse(name, &self.text).ok().map(Arc::new)).as_ref()
-    }
-}
-
-/// The definitions of a folder of the binary.
-fn built_in_sources(folder: &Path) -> BTreeMap<String, Source> {
-    let folder = if folder == BUILT_IN.path() { Some(&BUILT_IN) } else { BUILT_IN.get_dir(folder) };
-    let files = folder.into_iter().flat_map(Dir::files);
-    files
-        .filter_map(|file| {
-            let name = definition_name(file.path())?;
-            let text = file.contents_utf8()?.to_owned();
-            Some((name, Source { file: Path::new("checks").join(file.path()), text }))
-        })
-        .collect()
-}
-
-/// Puts the definitions of a folder in the place of those of the same names, or beside them.
-fn add_sources(sources: &mut BTreeMap<String, Source>, folder: &Path) -> Result<(), SourceError> {
-    let unreadable = |source| SourceError::Read { path: folder.to_owned(), source };
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        let Some(name) = definition_name(&file) else { continue };
-        sources.insert(name, Source::read(&file)?);
-    }
-    Ok(())
-}
-
-fn parse_all(
-    sources: &BTreeMap<String, Source>,
-    parse: fn(&str, &str) -> Result<Definition, Mistake>,
-) -> Result<Vec<Arc<Definition>>, SourceError> {
-    let parsed = sources.iter().map(|(name, source)| {
-        let mistake = |mistake: Mistake| source.mistake(mistake.at.start, mistake.reason);
-        parse(name, &source.text).map(Arc::new).map_err(mistake)
-    });
-    parsed.collect()
-}
-
-/// The name that a file gives its definition; none for files of other kinds, which a folder may hold beside them.
-fn definition_name(file: &Path) -> Option<String> {
-    let toml = file.extension().is_some_and(|extension| extension == "toml");
-    let name = file.file_stem()?.to_str()?;
-    (toml && !name.starts_with('.')).then(|| name.to_owned())
-}
-
 fn providers<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Vec<Provider<'a>> {
     if let Some(collector) = host::COLLECTORS.iter().find(|collector| collector.gives(family)) {
         return vec![Provider::Host(collector.name)];
@@ -300,6 +222,8 @@ fn providers<'a>(definitions: &'a [Arc<Definition>], family: &str) -> Vec<Provid
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::metric::Merge;
 
