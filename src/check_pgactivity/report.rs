@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::threshold::to_size;
-use crate::sink::nagios::{is_hostile, plain};
+use crate::sink::nagios::{plain, without};
 
 /// The formats, as `--help` names them.
 pub(super) const FORMATS: &str = "binary, debug, human, nagios, nagios_strict, json or json_strict [nagios]";
@@ -230,14 +230,13 @@ fn nagios(answer: &Answer) -> String {
 
 /// In quotes if it must be. The original leaves a `=` without them.
 fn quote(label: &str) -> String {
-    let label = label.replace('\'', "''");
-    let label: String = label.chars().map(|c| if is_hostile(c) || c == '|' { '_' } else { c }).collect();
+    let label = without(&label.replace('\'', "''"), &['|']);
     if label.contains(|c: char| c.is_whitespace() || c == '=') { format!("'{label}'") } else { label }
 }
 
 /// A value or a unit, which may come from a user's own query.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_hostile(c) || matches!(c, '|' | ';' | '\'') { '_' } else { c }).collect()
+    without(text, &['|', ';', '\''])
 }
 
 fn by_part(answer: &Answer, perf: fn(&Perf) -> String) -> String {

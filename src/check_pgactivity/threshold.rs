@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::plugin;
+
 /// An interval in seconds: `1h30m25s`, `1d 2h`, a bare number is seconds; `None` for anything else.
 ///
 /// The original stops at a 0, so that `0h30m` is nothing; here it is half an hour.
@@ -129,7 +131,7 @@ pub fn to_size(text: &str) -> String {
     format!("{value:.2}{unit}")
 }
 
-/// A number as Perl prints it: 15 digits at most, none that say nothing.
+/// A number as Perl prints it; a whole one with all of its digits, as Perl has those that it read as such.
 pub fn number(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
@@ -140,18 +142,7 @@ pub fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
         return format!("{:.0}", value + 0.0);
     }
-    let scientific = format!("{value:.14e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    if (-4..15).contains(&exponent) {
-        let decimals = usize::try_from(14 - exponent).unwrap_or_default();
-        let text = format!("{value:.decimals$}");
-        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-        return text.to_owned();
-    }
-    let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.');
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
+    plugin::number(value)
 }
 
 /// The number without its fraction, as Perl's `int`; `None` where it does not fit.

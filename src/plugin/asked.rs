@@ -146,19 +146,15 @@ impl Asked {
     ///
     /// The server is too old for it, refuses, or takes too long.
     pub async fn rows(&mut self, name: &str) -> Result<RowSet, AskError> {
-        let unavailable = |reason: String| AskError::Unavailable(reason);
         if self.is_its_users {
-            return Err(unavailable(format!("{name} is not asked in a session that is its user's own")));
+            let reason = format!("{name} is not asked in a session that is its user's own");
+            return Err(AskError::Unavailable(reason));
         }
         if let Via::Agent { served, name: place, .. } = &self.via {
-            let left = self.until.saturating_duration_since(Instant::now());
-            let rows = served.agent().list(place, name, left).await;
+            let rows = served.agent().list(place, name, self.left()).await;
             return rows.map(|rows| without_values(&rows)).map_err(|error| of_agent(error, self.limit));
         }
-        let Some(listing) = self.catalog.listing(name).map(Arc::clone) else {
-            return Err(unavailable(format!("no listing is called {name}")));
-        };
-        let sql = self.statement(&listing).await?;
+        let sql = self.statement(name).await?;
         self.ask(&sql).await
     }
 
@@ -184,27 +180,31 @@ impl Asked {
     ///
     /// As [`Asked::rows`].
     pub async fn rows_as_user(&mut self, name: &str) -> Result<RowSet, AskError> {
-        let listing = self.catalog.listing(name).map(Arc::clone);
-        let listing = listing.ok_or_else(|| AskError::Unavailable(format!("no listing is called {name}")))?;
-        let sql = self.statement(&listing).await?;
+        let sql = self.statement(name).await?;
         self.sql(&sql).await
     }
 
-    async fn statement(&mut self, listing: &Definition) -> Result<String, AskError> {
+    async fn statement(&mut self, name: &str) -> Result<String, AskError> {
+        let listing = self.catalog.listing(name).map(Arc::clone);
+        let listing = listing.ok_or_else(|| AskError::Unavailable(format!("no listing is called {name}")))?;
         let server = Version::of_server(self.version());
-        let Some(extension) = &listing.extension else { return statement_for(listing, server, "PostgreSQL") };
+        let Some(extension) = &listing.extension else { return statement_for(&listing, server, "PostgreSQL") };
         let rows = self.ask(EXTENSION).await?;
         let found = (0..rows.len()).find(|row| rows.value(*row, 0) == Some(extension));
         let missing = || AskError::Unavailable(format!("extension {extension} is not installed in this database"));
         let row = found.ok_or_else(missing)?;
         let version = rows.value(row, 1).and_then(|version| version.parse().ok());
         let version = version.unwrap_or(Version { major: 0, minor: 0 });
-        let sql = statement_for(listing, version, extension)?;
+        let sql = statement_for(&listing, version, extension)?;
         Ok(sql.replace("{schema}", rows.value(row, 2).unwrap_or_default()))
     }
 
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
     async fn ask(&mut self, sql: &str) -> Result<RowSet, AskError> {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.left();
         if left.is_zero() {
             return Err(AskError::Late(self.limit));
         }

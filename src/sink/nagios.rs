@@ -104,7 +104,7 @@ fn number(value: f64) -> String {
 }
 
 fn quote(label: &str) -> String {
-    let label: String = label.chars().map(|c| if is_hostile(c) || matches!(c, '|' | '=') { '_' } else { c }).collect();
+    let label = without(label, &['|', '=']);
     if label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')) && !label.is_empty() {
         return label;
     }
@@ -120,6 +120,11 @@ pub(crate) fn plain(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// A part of perfdata with `_` for these characters and for all that is hostile.
+pub(crate) fn without(text: &str, unwanted: &[char]) -> String {
+    text.chars().map(|c| if is_hostile(c) || unwanted.contains(&c) { '_' } else { c }).collect()
 }
 
 /// Control characters, and what Unicode has for line ends and for changing the direction of writing.

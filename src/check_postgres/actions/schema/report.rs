@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::catalog::Kind;
 use super::compare::{Difference, Found, ListDifference, Presence, Values};
+use crate::sink::nagios::is_hostile;
 
 /// What is not told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,7 +124,7 @@ fn cleaned(text: &str) -> String {
         match letter {
             '|' => clean.push_str("<PIPE>"),
             '\n' => clean.push(letter),
-            letter if letter.is_control() => clean.push(' '),
+            letter if is_hostile(letter) => clean.push(' '),
             letter => clean.push(letter),
         }
     }
