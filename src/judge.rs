@@ -210,8 +210,11 @@ impl Judge {
         }
     }
 
-    /// Whether a rule of it is about a metric with `remember`.
+    /// Whether a rule of it is about a metric with `remember`, or asks what has changed.
     fn needs_memory(&self, check: &Check) -> bool {
+        if check.rules().iter().any(|rule| rule.expression().asks_for_changes()) {
+            return true;
+        }
         let remembered = self.agent.catalog().asking().flat_map(|definition| &definition.metrics);
         let mut remembered = remembered.filter(|metric| metric.remember).map(|metric| metric.metric.name.as_str());
         remembered.any(|name| check.metrics().any(|metric| metric == name))

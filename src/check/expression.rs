@@ -12,9 +12,10 @@ pub use parse::ExpressionError;
 
 /// A parsed expression.
 ///
-/// Numbers, metric names, label filters `m{label="x", label!="y"}`, `+ - * /`, parentheses, `rate(m[5m])` per second and
-/// `increase(m[1h])`. There are no comparisons: what is too much is said by the thresholds. Windows are written as in
-/// `PromQL` (`5m`) or as elsewhere here (`5min`).
+/// Numbers, metric names, label filters `m{label="x", label!="y"}`, `+ - * /`, parentheses, `rate(m[5m])` per second,
+/// `increase(m[1h])`, `changes(m[1h])`, how often the value became another one, and `time()`, the moment of the facts in seconds
+/// since the epoch. There are no comparisons: what is too much is said by the thresholds. Windows are written as in `PromQL`
+/// (`5m`) or as elsewhere here (`5min`).
 ///
 /// ```
 /// use pgvitals::check::Expression;
@@ -32,6 +33,7 @@ pub struct Expression {
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Number(f64),
+    Time,
     Metric(Selector),
     Over { function: Function, selector: Selector, window: Duration },
     Negate(Box<Self>),
@@ -56,6 +58,7 @@ struct Filter {
 enum Function {
     Rate,
     Increase,
+    Changes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +97,14 @@ impl Expression {
         fixes
     }
 
-    /// The counters whose past it needs, with the longest window of each: what a [`History`](super::History) must keep.
+    /// Whether it asks how often something became another: who looks only now cannot tell what was before.
+    pub fn asks_for_changes(&self) -> bool {
+        let mut asks = false;
+        self.root.visit_functions(&mut |function| asks |= function == Function::Changes);
+        asks
+    }
+
+    /// The metrics whose past it needs, with the longest window of each: what a [`History`](super::History) must keep.
     pub fn windows(&self) -> Vec<(&str, Duration)> {
         let mut windows = Vec::new();
         self.root.visit(&mut |selector, window| {
@@ -103,7 +113,7 @@ impl Expression {
         windows
     }
 
-    /// The longest window of `rate` and `increase`, if it has any.
+    /// The longest window of `rate`, `increase` and `changes`, if it has any.
     pub fn window(&self) -> Option<Duration> {
         self.windows().into_iter().map(|(_, window)| window).max()
     }
@@ -112,13 +122,25 @@ impl Expression {
 impl Node {
     fn visit<'a>(&'a self, see: &mut impl FnMut(&'a Selector, Option<Duration>)) {
         match self {
-            Self::Number(_) => {}
+            Self::Number(_) | Self::Time => {}
             Self::Metric(selector) => see(selector, None),
             Self::Over { selector, window, .. } => see(selector, Some(*window)),
             Self::Negate(inner) => inner.visit(see),
             Self::Binary { left, right, .. } => {
                 left.visit(see);
                 right.visit(see);
+            }
+        }
+    }
+
+    fn visit_functions(&self, see: &mut impl FnMut(Function)) {
+        match self {
+            Self::Number(_) | Self::Time | Self::Metric(_) => {}
+            Self::Over { function, .. } => see(*function),
+            Self::Negate(inner) => inner.visit_functions(see),
+            Self::Binary { left, right, .. } => {
+                left.visit_functions(see);
+                right.visit_functions(see);
             }
         }
     }
@@ -141,6 +163,7 @@ impl Node {
         }
         match self {
             Self::Number(number) => write!(out, "{number}"),
+            Self::Time => out.write_str("time()"),
             Self::Metric(selector) => write!(out, "{selector}"),
             Self::Over { function, selector, window } => {
                 write!(out, "{}({selector}[{}])", function.name(), Window(*window))
@@ -163,6 +186,7 @@ impl Function {
         match self {
             Self::Rate => "rate",
             Self::Increase => "increase",
+            Self::Changes => "changes",
         }
     }
 }
@@ -247,6 +271,9 @@ mod tests {
             ("rate(a{x='1'}[90s])", "rate(a{x=\"1\"}[90s])"),
             ("increase( a [60min] )", "increase(a[1h])"),
             ("rate / 2", "rate / 2"),
+            ("changes(a[60s]) * 2", "changes(a[1m]) * 2"),
+            ("time( )-a", "time() - a"),
+            ("time - a", "time - a"),
         ] {
             let expression: Expression = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(expression.to_string(), shown);
@@ -269,7 +296,8 @@ mod tests {
             ("a{x=\"y}", "expected a closing `\"`"),
             ("a{x=\"\\q\"}", "expected `\\\\`"),
             ("a{x=\"y\" z=\"\"}", "expected `,` or `}`"),
-            ("sum(a)", "unknown function `sum`: expected `rate` or `increase`"),
+            ("sum(a)", "unknown function `sum`: expected `rate`, `increase`, `changes` or `time`"),
+            ("time(a)", "at 6: expected `)`, found `a`"),
             ("rate(a)", "expected `[`"),
             ("rate(a[5])", "expected a number with us"),
             ("rate(a[0s])", "expected a window from 1s to 7d"),
@@ -301,6 +329,8 @@ mod tests {
         assert_eq!(expression.window(), Some(Duration::from_secs(3_600)));
         assert_eq!(expression.windows().len(), 2);
         assert_eq!("a".parse::<Expression>().unwrap().window(), None);
+        assert!(!expression.asks_for_changes());
+        assert!("1 - (time() + changes(a[1h]))".parse::<Expression>().unwrap().asks_for_changes());
     }
 
     fn node() -> impl Strategy<Value = Node> {
@@ -312,6 +342,7 @@ mod tests {
             });
         let leaf = prop_oneof![
             (0.0..1e15).prop_map(Node::Number),
+            Just(Node::Time),
             selector.clone().prop_map(Node::Metric),
             (selector, 1_000u64..600_000_000, any::<bool>()).prop_map(|(selector, millis, rate)| Node::Over {
                 function: if rate { Function::Rate } else { Function::Increase },

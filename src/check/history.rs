@@ -164,6 +164,28 @@ impl History {
         (covered > 0).then(|| Increase { amount, covered: Duration::from_millis(covered) })
     }
 
+    /// How often what is behind this sample became another value within the window before `now`. A change from one run of
+    /// the server to the next counts too; of those that came faster than 1/120 of the window some may be taken for one.
+    ///
+    /// None until there are two readings.
+    pub fn changes(&self, metric: &str, sample: &Sample<'_>, window: Duration, now: SystemTime) -> Option<f64> {
+        let mut key = String::new();
+        let counter = self.counters.get(metric)?;
+        write_key(sample, &mut key);
+        let now = millis(now.duration_since(self.origin?).ok()?);
+        let start = now.saturating_sub(millis(window));
+        let within = counter.series.get(key.as_str())?.iter().filter(|(_, value)| value.is_finite());
+        let (mut before, mut changes) = (None, None);
+        for &(at, value) in within {
+            if let Some(before) = before {
+                let is_change = u64::from(at) >= start && !is_same(before, value);
+                changes = Some(changes.unwrap_or(0.0) + f64::from(u8::from(is_change)));
+            }
+            before = Some(value);
+        }
+        changes
+    }
+
     /// Lets nothing that was read of a server until now be compared with what comes.
     fn begin_run(&mut self, server: &str) {
         let of_server = format!("server\0{server}\0");
@@ -326,6 +348,27 @@ mod tests {
         ] {
             assert_eq!(increase(MINUTE, readings), expected, "{readings:?}");
         }
+    }
+
+    #[test]
+    fn changes_are_counted_whichever_way_they_go_and_across_a_restart() {
+        let mut history = History::new([("c", MINUTE)]);
+        let mut changes = |second: u64, run: &str, value: f64| {
+            let mut now = snapshot(at(second * 1_000), &format!("c{{server=\"a\"}} {value}"));
+            now.note_run(&"a".into(), run);
+            history.record(&now);
+            let sample = now.find("c")?.samples().next()?;
+            history.changes("c", &sample, MINUTE, now.taken)
+        };
+        assert_eq!(changes(0, "first", -7.0), None);
+        assert_eq!(changes(10, "first", -7.0), Some(0.0));
+        assert_eq!(changes(20, "first", 5.0), Some(1.0));
+        assert_eq!(changes(30, "first", 2.0), Some(2.0));
+        assert_eq!(changes(40, "second", 2.0), Some(2.0));
+        assert_eq!(changes(50, "third", 3.0), Some(3.0));
+        // What lies before the window is over.
+        assert_eq!(changes(95, "third", 3.0), Some(1.0));
+        assert_eq!(changes(120, "third", 3.0), Some(0.0));
     }
 
     #[test]

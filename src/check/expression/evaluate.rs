@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Expression, Function, Node, Operator, Selector};
 use crate::check::History;
@@ -93,6 +93,10 @@ enum Operand<'a> {
 fn evaluate<'a>(node: &Node, facts: Facts<'a>, gaps: &mut Vec<Gap>) -> Operand<'a> {
     match node {
         Node::Number(number) => Operand::Scalar(*number),
+        Node::Time => {
+            let since = facts.snapshot.taken.duration_since(SystemTime::UNIX_EPOCH);
+            Operand::Scalar(since.map_or(f64::NAN, |since| since.as_secs_f64()))
+        }
         Node::Metric(selector) => Operand::Vector(select(selector, facts.snapshot).filter_map(value_of).collect()),
         Node::Over { function, selector, window } => Operand::Vector(over(*function, selector, *window, facts, gaps)),
         Node::Negate(inner) => match evaluate(inner, facts, gaps) {
@@ -152,14 +156,15 @@ fn over<'a>(
     // A series that has just appeared is no gap as long as others of its server have a past.
     let mut has_past: BTreeMap<Option<&str>, bool> = BTreeMap::new();
     for sample in select(selector, facts.snapshot) {
-        let increase =
-            facts.history.and_then(|history| history.increase(&selector.metric, &sample, window, facts.snapshot.taken));
-        *has_past.entry(sample.label("server")).or_default() |= increase.is_some();
-        if let Some(increase) = increase {
-            let value = match function {
-                Function::Rate => increase.per_second(),
-                Function::Increase => increase.amount,
-            };
+        let now = facts.snapshot.taken;
+        let increase = |history: &History| history.increase(&selector.metric, &sample, window, now);
+        let value = facts.history.and_then(|history| match function {
+            Function::Rate => Some(increase(history)?.per_second()),
+            Function::Increase => Some(increase(history)?.amount),
+            Function::Changes => history.changes(&selector.metric, &sample, window, now),
+        });
+        *has_past.entry(sample.label("server")).or_default() |= value.is_some();
+        if let Some(value) = value {
             values.push(Value { labels: sample.labels().collect(), value });
         }
     }
@@ -227,8 +232,6 @@ fn union<'a>(left: &Value<'a>, right: &Value<'a>) -> Vec<(&'a str, &'a str)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
     use crate::check::tests::snapshot;
 
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn expressions_are_computed_over_the_samples_that_match() {
-        let snapshot = snapshot(SystemTime::UNIX_EPOCH, SAMPLES);
+        let snapshot = snapshot(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000), SAMPLES);
         let facts = Facts { snapshot: &snapshot, history: None };
         for (text, expected) in [
             ("1 + 2 * 3 - 8 / 4", &["5"][..]),
@@ -287,6 +290,8 @@ mod tests {
             ("used / lost / limit", &["server=a,datname=x 0.5"]),
             // In `a`, two databases meet two modes; in `b` there is one of each.
             ("used * mode", &["server=b,datname=x,mode=r 12", "`used * mode` matches several samples with several"]),
+            ("time() - free", &["999975"]),
+            ("limit - time()", &["server=a -999990", "server=b -999980"]),
             ("rate(limit[5m])", &["the rate of `limit` needs two readings"; 2]),
         ] {
             assert_eq!(results(text, facts), expected, "{text}");
@@ -313,6 +318,7 @@ mod tests {
         assert_eq!(results("rate(c[5m])", facts), ["server=a,datname=x 0.5", gap]);
         assert_eq!(results("increase(c{server=\"a\"}[5m])", facts), ["server=a,datname=x 30"]);
         assert_eq!(results("increase(c{datname=\"new\"}[5m]) * 2", facts), [gap]);
+        assert_eq!(results("changes(c{server=\"a\"}[5m])", facts), ["server=a,datname=x 1"]);
     }
 
     #[test]

@@ -107,9 +107,12 @@ impl<'a> Parser<'a> {
         let function = match name {
             "rate" => Function::Rate,
             "increase" => Function::Increase,
+            "changes" => Function::Changes,
+            "time" => return self.require(')').map(|()| Node::Time),
             _ => {
                 self.rest = before;
-                return Err(self.error(format!("unknown function `{name}`: expected `rate` or `increase`")));
+                let expected = "expected `rate`, `increase`, `changes` or `time`";
+                return Err(self.error(format!("unknown function `{name}`: {expected}")));
             }
         };
         self.blank();
