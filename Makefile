@@ -13,7 +13,7 @@ help:
 	@echo 'make lint      formatting, clippy, documentation'
 	@echo 'make audit     licences, sources and known weaknesses of what is built in; needs github.com'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
-	@echo 'make bench     measure pgvitals beside postgres_exporter and the two plugins for Nagios'
+	@echo 'make bench     measure pgvitals beside the programs it replaces; writes docs/benchmarks.md (20 minutes)'
 	@echo 'make cost      write docs/cost.md: what a reading costs the server, by collector'
 	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
 
@@ -61,7 +61,7 @@ bench:
 	$(step) 'Build'
 	$(CARGO) build --locked --release
 	$(step) 'Benchmark'
-	@tests/bench
+	@python3 tests/bench
 
 cost:
 	$(step) 'What the benchmark needs'

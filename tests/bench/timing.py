@@ -1,0 +1,77 @@
+"""Times that can be compared: what is measured against one another alternates in one loop, so that noise hits both."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The smallest of the values that so much of them (0 to 1) is not above."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
+
+
+def median(values: Sequence[float]) -> float:
+    """The value in the middle."""
+    return percentile(values, 0.5)
+
+
+def alternate(turns: Mapping[str, Callable[[], float]], rounds: int, pace: float = 0) -> dict[str, list[float]]:
+    """What each turn returned in each round, such as its seconds. A round lasts `pace` seconds at least, and each begins with
+    another turn, so that none always comes after the same one."""
+    taken: dict[str, list[float]] = {name: [] for name in turns}
+    names = list(turns)
+    for number in range(rounds):
+        began = time.monotonic()
+        for at in range(len(names)):
+            name = names[(number + at) % len(names)]
+            taken[name].append(turns[name]())
+        time.sleep(max(0.0, began + pace - time.monotonic()))
+    return taken
+
+
+def exponent(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of a line through the logarithms (least squares): 1 where the second number grows as the first does."""
+    logs = [(math.log(x), math.log(y)) for x, y in points]
+    mean_x = sum(x for x, _ in logs) / len(logs)
+    mean_y = sum(y for _, y in logs) / len(logs)
+    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a web server answered, and the seconds from the connection to the last byte."""
+
+    seconds: float
+    status: int
+    body: bytes
+
+    def text(self) -> str:
+        """The body, which was not compressed."""
+        return self.body.decode()
+
+    def samples(self) -> int:
+        """Lines that are neither empty nor comments."""
+        return sum(1 for line in self.body.splitlines() if line and not line.startswith(b"#"))
+
+    def names(self) -> set[str]:
+        """The names of all samples."""
+        lines = (line for line in self.text().splitlines() if line and not line.startswith("#"))
+        return {line.split("{")[0].split(" ")[0] for line in lines}
+
+
+def fetch(address: str, path: str = "/metrics", *, compressed: bool = False, timeout: float = 120) -> Page:
+    """One request over a connection of its own."""
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        connection.request("GET", path, headers={"Accept-Encoding": "gzip"} if compressed else {"Accept-Encoding": "identity"})
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    return Page(time.perf_counter() - began, answer.status, body)
