@@ -59,8 +59,8 @@ class Page:
         return sum(1 for line in self.body.splitlines() if line and not line.startswith(b"#"))
 
     def names(self) -> set[str]:
-        """The names of all samples."""
-        lines = (line for line in self.text().splitlines() if line and not line.startswith("#"))
+        """The names of all samples that have a value."""
+        lines = (line for line in self.text().splitlines() if line and not line.startswith("#") and not line.endswith(" NaN"))
         return {line.split("{")[0].split(" ")[0] for line in lines}
 
 

@@ -4,87 +4,34 @@ count."""
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import definitions
 from agent import Agent
 from bench import ROOT, Bench
+from definitions import Definition
+from figures import COLUMNS, SPENT, Figures, Reader, Spent, mean
 from peers import Exporter, postgres_exporter
-from process import Process
-from server import Cost, Server
-from table import Ratio, Table, megabytes, milliseconds, written
-from timing import Page, alternate, fetch, median, percentile
+from server import Server
+from table import Ratio, Table, written
+from timing import alternate, fetch
 
 TITLE = "One reading"
 
 PEER, FAMILIES, ALL = "postgres_exporter", "pgvitals, the same families and more", "pgvitals, all collectors"
+# The roles by which the server tells their cost apart.
+ROLES = {PEER: "exporter", FAMILIES: "families", ALL: "monitor"}
 # Longer than what is asked in every reading is used again.
 PACE = 1.2
 # What an exporter shows of itself.
 OWN = re.compile(r"(go|process|promhttp|postgres_exporter|pg_exporter|pg_scrape)_|pg_up$")
+# What a walk over the databases asks, by the times for which it is used again; and how many of each an hour has at most.
+WALKS = {60: 48, 300: 8, 3600: 4}
 
-
-@dataclass(frozen=True)
-class Figures:
-    """A program's readings: seconds of each, and of one on average what it and the server spent; the last page."""
-
-    seconds: Sequence[float]
-    cpu_ms: float
-    cost: Cost
-    page: Page
-    resident_kb: int
-
-    @property
-    def wall_ms(self) -> float:
-        """Half of the readings took no longer."""
-        return median(self.seconds) * 1000
-
-    def row(self, name: str) -> list[str]:
-        """As a line of a table."""
-        cost = self.cost
-        return [
-            name,
-            milliseconds(median(self.seconds)),
-            milliseconds(percentile(self.seconds, 0.95)),
-            written(self.cpu_ms, "ms"),
-            written(cost.cpu_ms, "ms"),
-            f"{written(cost.execution_ms, 'ms')} + {written(cost.planning_ms, 'ms')}",
-            f"{cost.calls:.0f}",
-            f"{self.page.samples():,}",
-            f"{len(self.page.body) / 1000:,.0f} kB",
-            megabytes(self.resident_kb),
-        ]
-
-
-COLUMNS = [
-    "", "Wall, median", "Wall, p95", "CPU", "CPU of the server", "Statements: execution + planning", "Queries", "Samples", "Bytes",
-    "Memory",
-]  # fmt: skip
-
-
-class Reader:
-    """A program that takes turns with others at being read."""
-
-    def __init__(self, server: Server, role: str, process: Process, read: Callable[[], Page]) -> None:
-        self._process = process
-        self._read = read
-        self._page = read()
-        self._meter = server.meter(role)
-        self._cpu = process.cpu_ns()
-
-    def turn(self) -> float:
-        """Seconds of one reading."""
-        with self._meter.turn():
-            self._page = self._read()
-        return self._page.seconds
-
-    def figures(self, seconds: Sequence[float]) -> Figures:
-        """What was measured since the making of this."""
-        cpu = (self._process.cpu_ns() - self._cpu) / 1e6 / len(seconds)
-        return Figures(seconds, cpu, self._meter.stop().each(len(seconds)), self._page, self._process.resident_kb())
+Contest = dict[str, Figures]
 
 
 @dataclass(frozen=True)
@@ -97,110 +44,93 @@ class Superset:
     @property
     def query(self) -> str:
         """For the address of /metrics."""
-        return "?" + "&".join(f"collect[]={name}" for name in self.collectors)
+        return definitions.query(self.collectors)
 
 
 def measure(bench: Bench) -> list[Table]:
     """Cold, steady, and with sizes due."""
-    server = bench.loaded
+    server, catalog = bench.loaded, definitions.all_of(bench)
+    asked_once = [each for each in catalog if each.scope == "server"]
     with bench.agent(server) as agent, postgres_exporter(server, bench.new_folder("peer")) as peer:
-        superset = find_superset(bench, agent, peer)
-        bench.say(f"the peer's families are shown by: {' '.join(superset.collectors)}")
-    cold = _cold(bench, server, superset)
-    steady = _side_by_side(bench, server, superset, checks=None)
-    due = _side_by_side(bench, server, superset, checks=_always_due(bench, superset.collectors))
-    return [_steady_table(superset, steady), _due_table(steady, due, cold), _cold_table(cold)]
+        superset = find_superset(catalog, agent, peer)
+    bench.say(f"the peer's families are shown by: {' '.join(superset.collectors)}")
+    cold = _cold(bench, server, superset, catalog)
+    steady = _side_by_side(bench, "steady", superset, None)
+    often = definitions.write_always_due((each for each in asked_once if each.seconds <= 60), bench.new_folder("checks"))
+    minute = _side_by_side(bench, "as once a minute", superset, often)
+    always = definitions.write_always_due(asked_once, bench.new_folder("checks"))
+    due = _side_by_side(bench, "with sizes due", superset, always)
+    return [_steady_table(superset, steady), _due_table(due), _hour_table(minute, due, cold), _cold_table(cold)]
 
 
-def find_superset(bench: Bench, agent: Agent, peer: Exporter) -> Superset:
+def find_superset(catalog: Sequence[Definition], agent: Agent, peer: Exporter) -> Superset:
     """Compares what both show, collector by collector, those first that are asked once per server."""
     wanted = {name for name in peer.read().names() if not OWN.match(name)}
     agent.read()
-    labels = agent.counted("pgvitals_collector_runs_total")
-    there = sorted(found[1] for label in labels if (found := re.search(r'collector="([^"]+)"', label)))
     chosen: list[str] = []
     for scope in ("server", "database"):
-        shown = {name: agent.read(f"?collect[]={name}").names() for name in there if wanted and _scope(bench, name) == scope}
+        there = [each.name for each in catalog if wanted and each.scope == scope]
+        shown = {name: agent.read(definitions.query([name])).names() for name in there}
         while shown and wanted & shown[best := max(shown, key=lambda name: len(wanted & shown[name]))]:
             chosen.append(best)
             wanted -= shown.pop(best)
     return Superset(sorted(chosen), sorted(wanted))
 
 
-def _scope(bench: Bench, collector: str) -> str:
-    try:
-        return tomllib.loads(bench.show(["show", collector])).get("scope", "server")
-    except tomllib.TOMLDecodeError:
-        return "host"
-
-
-def _always_due(bench: Bench, collectors: Iterable[str]) -> Path:
-    """A folder with definitions of those that are asked every 15 minutes or less often, to be asked in every reading."""
-    folder = bench.new_folder("checks")
-    for name in collectors:
-        text = bench.show(["show", name])
-        definition = tomllib.loads(text)
-        if definition.get("scope", "server") == "server" and definition.get("fresh_for") in ("15min", "1h"):
-            (folder / f"{name}.toml").write_text(re.sub(r'(?m)^fresh_for = .*$', 'fresh_for = "1ms"', text, count=1))
-    return folder
-
-
-def _side_by_side(bench: Bench, server: Server, superset: Superset, checks: Path | None) -> dict[str, Figures]:
-    rounds = bench.rounds(40, 4)
-    bench.say(f"{rounds} rounds, {'with sizes due' if checks else 'steady'}")
+def _side_by_side(bench: Bench, how: str, superset: Superset, checks: Path | None) -> Contest:
+    bench.say(how)
+    server = bench.loaded
     with ExitStack() as stack:
         peer = stack.enter_context(postgres_exporter(server, bench.new_folder("peer")))
-        families = stack.enter_context(bench.agent(server, role="families", checks=checks))
-        everything = stack.enter_context(bench.agent(server, checks=checks))
+        families = stack.enter_context(bench.agent(server, role=ROLES[FAMILIES], checks=checks))
+        everything = stack.enter_context(bench.agent(server, role=ROLES[ALL], checks=checks))
         families.read(superset.query)
         everything.read()  # waits for the walk over all databases, which then rests
         readers = {
-            PEER: Reader(server, "exporter", peer, peer.read),
-            FAMILIES: Reader(server, "families", families, lambda: families.read(superset.query)),
-            ALL: Reader(server, "monitor", everything, everything.read),
+            PEER: Reader(server, ROLES[PEER], peer, peer.read),
+            FAMILIES: Reader(server, ROLES[FAMILIES], families, lambda: families.read(superset.query)),
+            ALL: Reader(server, ROLES[ALL], everything, everything.read),
         }
-        taken = alternate({name: reader.turn for name, reader in readers.items()}, rounds, PACE)
+        turns = {name: reader.turn for name, reader in readers.items()}
+        taken = alternate(turns, bench.rounds(30, 3), PACE if checks is None else 0)
         return {name: reader.figures(taken[name]) for name, reader in readers.items()}
 
 
-def _cold(bench: Bench, server: Server, superset: Superset) -> dict[str, Figures]:
+def _cold(bench: Bench, server: Server, superset: Superset, catalog: Sequence[Definition]) -> Contest:
     """The first reading after a start; CPU is all since the start."""
-    rounds = bench.rounds(8, 2)
-    bench.say(f"{rounds} rounds, cold")
-    starts: dict[str, tuple[str, Callable[[], Process], str]] = {
-        PEER: ("exporter", lambda: postgres_exporter(server, bench.new_folder("peer")), "/metrics"),
-        FAMILIES: ("families", lambda: bench.agent(server, role="families"), f"/metrics{superset.query}"),
-        ALL: ("monitor", lambda: bench.agent(server), "/metrics"),
+    bench.say("cold")
+    role = ROLES[ALL]
+    starts: dict[str, tuple[str, Callable[[], Exporter | Agent], str]] = {
+        PEER: (ROLES[PEER], lambda: postgres_exporter(server, bench.new_folder("peer")), ""),
+        FAMILIES: (ROLES[FAMILIES], lambda: bench.agent(server, role=ROLES[FAMILIES]), superset.query),
+        ALL: (role, lambda: bench.agent(server, role=role), ""),
+        "nothing": (role, lambda: bench.agent(server, role=role), definitions.query(["server"])),
     }
+    for seconds in WALKS:
+        walked = [each.name for each in catalog if each.scope == "database" and each.seconds <= seconds]
+        starts[_walk(seconds)] = (role, lambda: bench.agent(server, role=role), definitions.query(walked))
     seen: dict[str, list[Figures]] = {name: [] for name in starts}
-    for _ in range(rounds):
-        for name, (role, start, path) in starts.items():
-            seen[name].append(_first_reading(server, role, start, path))
-    return {name: _mean(figures) for name, figures in seen.items()}
+    for _ in range(bench.rounds(6, 1)):
+        for name, (whose, start, path) in starts.items():
+            seen[name].append(_first_reading(server, whose, start, path))
+    return {name: mean(figures) for name, figures in seen.items()}
 
 
-def _first_reading(server: Server, role: str, start: Callable[[], Process], path: str) -> Figures:
+def _first_reading(server: Server, role: str, start: Callable[[], Exporter | Agent], query: str) -> Figures:
     meter = server.meter(role)
-    with meter.turn():
-        with start() as process:
-            page = fetch(getattr(process, "address"), path)
-            cpu, resident = process.cpu_ns() / 1e6, process.resident_kb()
+    with meter.turn(), start() as process:
+        page = fetch(process.address, f"/metrics{query}")
+        cpu, resident = process.cpu_ns() / 1e6, process.resident_kb()
     return Figures([page.seconds], cpu, meter.stop(), page, resident)
 
 
-def _mean(figures: Sequence[Figures]) -> Figures:
-    count = len(figures)
-    names = ("calls", "execution_ms", "planning_ms", "rows", "cpu_ms")
-    cost = Cost(**{name: sum(getattr(each.cost, name) for each in figures) / count for name in names})
-    last = figures[-1]
-    return Figures(
-        [each.seconds[0] for each in figures], sum(each.cpu_ms for each in figures) / count, cost, last.page, last.resident_kb
-    )
+def _walk(seconds: int) -> str:
+    return f"walk {seconds}"
 
 
-def _steady_table(superset: Superset, steady: dict[str, Figures]) -> Table:
+def _steady_table(superset: Superset, steady: Contest) -> Table:
     peer, families, everything = (steady[name] for name in (PEER, FAMILIES, ALL))
-    by_execution = everything.wall_ms / everything.cost.execution_ms
+    goals = (1 / 4, 1 / 3, 1 / 3)
     return Table(
         "Steady",
         COLUMNS,
@@ -211,99 +141,83 @@ def _steady_table(superset: Superset, steady: dict[str, Figures]) -> Table:
             "them. Statements are what `pg_stat_statements` counts, which is neither parsing nor the way there and back.",
             "",
             f"The same families and more: {', '.join(f'`{name}`' for name in superset.collectors)}, found by comparing the pages;",
-            "tables are read in all databases, by postgres_exporter in one. All collectors: the default, without host and history.",
-            _missing(superset),
+            f"all collectors: the default, without host and history. {_missing(superset)}",
         ],
         [
-            _against("reading.wall", "a steady reading, wall", families.wall_ms, peer.wall_ms, 0.25, readme=True),
-            _against("reading.cpu", "a steady reading, CPU of the program", families.cpu_ms, peer.cpu_ms, 0.25, readme=True),
-            _against(
-                "reading.server_statements",
-                "a steady reading, statements on the server",
-                families.cost.statements_ms,
-                peer.cost.statements_ms,
-                1 / 3,
-                readme=True,
-            ),
-            _against(
-                "reading.server_cpu", "a steady reading, CPU of the server", families.cost.cpu_ms, peer.cost.cpu_ms, 1 / 3, readme=True
-            ),
+            _against("reading.wall", "a steady reading, wall", families.wall_ms, peer.wall_ms, 1 / 4, readme=True),
+            *_of_spent("reading", "a steady reading", families.spent, peer.spent, goals, readme=True),
             _against("reading.all_wall", "a steady reading of all collectors, wall", everything.wall_ms, peer.wall_ms),
-            _against("reading.all_cpu", "a steady reading of all collectors, CPU of the program", everything.cpu_ms, peer.cpu_ms),
+            *_of_spent("reading.all", "a steady reading of all collectors", everything.spent, peer.spent),
             _against(
-                "reading.all_server_cpu",
-                "a steady reading of all collectors, CPU of the server",
-                everything.cost.cpu_ms,
-                peer.cost.cpu_ms,
-            ),
-            Ratio(
                 "reading.wall_by_execution",
                 "a steady reading of all collectors, wall, by the execution time of its statements",
-                by_execution,
+                everything.wall_ms,
+                everything.cost.execution_ms,
                 1.3,
-                ours=written(everything.wall_ms, "ms"),
-                peer=written(everything.cost.execution_ms, "ms"),
             ),
-            Ratio(
+            _against(
                 "reading.wall_by_server_cpu",
                 "a steady reading of all collectors, wall, by the server's CPU for it",
-                everything.wall_ms / everything.cost.cpu_ms,
-                ours=written(everything.wall_ms, "ms"),
-                peer=written(everything.cost.cpu_ms, "ms"),
+                everything.wall_ms,
+                everything.cost.cpu_ms,
             ),
         ],
     )
 
 
-def _due_table(steady: dict[str, Figures], due: dict[str, Figures], cold: dict[str, Figures]) -> Table:
+def _due_table(due: Contest) -> Table:
     peer, families = due[PEER], due[FAMILIES]
-    hour = [_over_an_hour(steady[FAMILIES], families, cold[FAMILIES], value) for value in (_cpu, _server_cpu, _statements)]
-    others = [value(steady[PEER]) for value in (_cpu, _server_cpu, _statements)]
-    names = ("reading.hour_cpu", "reading.hour_server_cpu", "reading.hour_server_statements")
-    texts = ("CPU of the program", "CPU of the server", "statements on the server")
-    average = [f"{FAMILIES}, over an hour", "", "", *(written(each, "ms") for each in hour), "", "", "", ""]
     return Table(
         "With sizes due",
         COLUMNS,
-        [*(figures.row(name) for name, figures in due.items()), average],
+        [figures.row(name) for name, figures in due.items()],
         [
-            "Sizes of databases and tablespaces, which ours counts every 15 minutes and postgres_exporter in every reading, are due in",
-            "each of these. The last line is computed: of 240 readings in an hour, one every 15 seconds, 4 with sizes due, and 60 walks",
-            "over all databases; a walk is what the first reading costs beyond one with sizes due.",
+            "Everything that is asked once per server is due in each of these readings, sizes of databases and tablespaces among it.",
+            "Ours counts them every 15 minutes, postgres_exporter those of databases in every reading.",
         ],
         [
             _against("reading.due_wall", "a reading with sizes due, wall", families.wall_ms, peer.wall_ms, 1.0, readme=True),
-            _against("reading.due_cpu", "a reading with sizes due, CPU of the program", families.cpu_ms, peer.cpu_ms, 1.0),
-            _against(
-                "reading.due_server_cpu",
-                "a reading with sizes due, CPU of the server",
-                families.cost.cpu_ms,
-                peer.cost.cpu_ms,
-                1.0,
-            ),
-            _against(
-                "reading.due_server_statements",
-                "a reading with sizes due, statements on the server",
-                families.cost.statements_ms,
-                peer.cost.statements_ms,
-                1.0,
-            ),
-            *(
-                _against(name, f"a reading over an hour, {text}", ours, theirs)
-                for name, text, ours, theirs in zip(names, texts, hour, others, strict=True)
-            ),
+            *_of_spent("reading.due", "a reading with sizes due", families.spent, peer.spent, (1.0, 1.0, 1.0)),
         ],
     )
 
 
-def _cold_table(cold: dict[str, Figures]) -> Table:
+def _hour_table(minute: Contest, due: Contest, cold: Contest) -> Table:
+    peer = minute[PEER].spent
+    hours = {FAMILIES: _hour(minute[FAMILIES], due[FAMILIES])}
+    hours[ALL] = _hour(minute[ALL], due[ALL])
+    for seconds, times in WALKS.items():
+        walk = cold[_walk(seconds)].spent.beyond(cold["nothing"].spent)
+        hours[ALL] = hours[ALL].plus(walk.times(times / 60))
+    return Table(
+        "One a minute, for an hour",
+        COLUMNS,
+        [*(figures.row(name) for name, figures in minute.items()), *(spent.row(f"{name}, on average") for name, spent in hours.items())],
+        [
+            "First a reading when all is due that is used again for a minute or less. The average is computed: of 60 readings in an hour 4",
+            f"have sizes due, and between those of all collectors lie {sum(WALKS.values())} walks over all databases, {WALKS[3600]} of them with",
+            "everything and the others with what is due by then; a walk is what a first reading of only that costs. postgres_exporter has",
+            "nothing of what the walk reads.",
+        ],
+        [
+            *_of_spent("reading.hour", "a reading a minute for an hour", hours[FAMILIES], peer),
+            *_of_spent("reading.hour_all", "a reading a minute for an hour, all collectors", hours[ALL], peer),
+        ],
+    )
+
+
+def _hour(minute: Figures, due: Figures) -> Spent:
+    return minute.spent.times(56 / 60).plus(due.spent.times(4 / 60))
+
+
+def _cold_table(cold: Contest) -> Table:
     return Table(
         "Cold",
         COLUMNS,
-        [figures.row(name) for name, figures in cold.items()],
+        [cold[name].row(name) for name in (PEER, FAMILIES, ALL)],
         [
-            "The first reading after a start, with all CPU since the start. Ours waits for the first walk over all 12 databases, where",
-            "postgres_exporter reads one.",
+            "The first reading after a start, with all CPU since the start. That of all collectors waits for the first walk over all",
+            "databases.",
         ],
         [_against("reading.cold_wall", "the first reading, wall", cold[FAMILIES].wall_ms, cold[PEER].wall_ms)],
     )
@@ -316,21 +230,19 @@ def _against(
     return Ratio(name, text, ours / peer, goal, ours=written(ours, "ms"), peer=written(peer, "ms"), readme=readme)
 
 
-def _over_an_hour(steady: Figures, due: Figures, cold: Figures, value: Callable[[Figures], float]) -> float:
-    walk = max(0.0, value(cold) - value(due))
-    return (236 * value(steady) + 4 * value(due) + 60 * walk) / 240
-
-
-def _cpu(figures: Figures) -> float:
-    return figures.cpu_ms
-
-
-def _server_cpu(figures: Figures) -> float:
-    return figures.cost.cpu_ms
-
-
-def _statements(figures: Figures) -> float:
-    return figures.cost.statements_ms
+def _of_spent(
+    name: str,
+    text: str,
+    ours: Spent,
+    peer: Spent,
+    goals: tuple[float | None, float | None, float | None] = (None, None, None),
+    *,
+    readme: bool = False,
+) -> list[Ratio]:
+    return [
+        _against(f"{name}.{kind}", f"{text}, {what}", getattr(ours, kind), getattr(peer, kind), goal, readme=readme)
+        for (kind, what), goal in zip(SPENT.items(), goals, strict=True)
+    ]
 
 
 def _missing(superset: Superset) -> str:
