@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 
 use super::slot::{Outcome, Run, Skip, Slot};
 use crate::collect::CollectError;
-use crate::collect::host::{COLLECTORS, Roots};
+use crate::collect::host::{COLLECTORS, Files, Roots};
 use crate::metric::Family;
 use crate::panics;
 
@@ -52,7 +52,10 @@ impl Host {
         let apart: Vec<usize> = stale.extract_if(.., |at| slow(at)).collect();
         for group in apart.into_iter().map(|at| vec![at]).chain([stale]) {
             let host = Arc::clone(self);
-            tokio::task::spawn_blocking(move || group.into_iter().for_each(|at| host.run(at)));
+            tokio::task::spawn_blocking(move || {
+                let mut files = Files::new(&host.roots);
+                group.into_iter().for_each(|at| host.run(at, &mut files));
+            });
         }
         let patience = deadline.min(asked + PATIENCE);
         for slot in chosen.into_iter().filter_map(|at| self.slots.get(at)).filter(|slot| !slot.is_slow()) {
@@ -72,11 +75,11 @@ impl Host {
         run.ok_or_else(|| Outcome::Failed { class: "timeout", reason: "the kernel did not answer in time".to_owned() })
     }
 
-    fn run(&self, at: usize) {
+    fn run(&self, at: usize, files: &mut Files<'_>) {
         let (Some(collector), Some(slot)) = (COLLECTORS.get(at), self.slots.get(at)) else { return };
         let started = Instant::now();
         // One that panics must not keep the others of its thread from being run.
-        let collected = catch_unwind(AssertUnwindSafe(|| (collector.collect)(&self.roots)));
+        let collected = catch_unwind(AssertUnwindSafe(|| (collector.collect)(files)));
         let run = run_of(started, collected);
         slot.set_slow(run.duration() > PATIENCE);
         slot.publish(run);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgvitals::agent::Reading;
-use pgvitals::collect::host::{COLLECTORS, Roots};
+use pgvitals::collect::host::{COLLECTORS, Files, Roots};
 use pgvitals::metric::{Kind, Metric, Snapshot};
 
 use crate::majors;
@@ -123,7 +123,8 @@ fn a_host_shows_what_its_golden_file_says() {
         }
         let roots = Roots { proc: folder.join("proc"), sys: folder.join("sys") };
         let mut snapshot = Snapshot::new(std::time::SystemTime::now());
-        for family in COLLECTORS.iter().filter_map(|collector| (collector.collect)(&roots).ok()).flatten() {
+        let mut files = Files::new(&roots);
+        for family in COLLECTORS.iter().filter_map(|collector| (collector.collect)(&mut files).ok()).flatten() {
             if family.metric().name != "node_time_seconds" {
                 snapshot.add(None, &std::sync::Arc::new(family));
             }

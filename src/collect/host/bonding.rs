@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{HostCollector, Roots, file, netclass};
+use super::file::{self, Files};
+use super::{HostCollector, netclass};
 use crate::collect::CollectError;
 use crate::metric::{Column, Described, Family, Table};
 
@@ -88,13 +89,15 @@ const PARTNER_CHURNED: Described = Described::counter(
     "How often the switch failed to join its aggregator in time; 802.3ad only",
 );
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let folder = roots.sys.join("class/net");
-    let masters = file::word(&folder.join("bonding_masters"))
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let folder = files.roots.sys.join("class/net");
+    let masters = files
+        .word(&folder.join("bonding_masters"))
+        .map(str::to_owned)
         .ok_or_else(|| CollectError::Skipped("no bonding interface".to_owned()))?;
     let mut bonds = Bonds::new();
     for master in masters.split_ascii_whitespace() {
-        bonds.add(&folder, &roots.proc.join("net/bonding").join(master), master);
+        bonds.add(files, &folder, &files.roots.proc.join("net/bonding").join(master), master);
     }
     Ok(bonds.into_families())
 }
@@ -146,21 +149,21 @@ impl Bonds {
         }
     }
 
-    fn add(&mut self, interfaces: &Path, report: &Path, master: &str) {
+    fn add(&mut self, files: &mut Files<'_>, interfaces: &Path, report: &Path, master: &str) {
         let interface = interfaces.join(master);
         let bonding = interface.join("bonding");
         // The bond was taken away since the list was read.
-        let Some(mode) = file::word(&bonding.join("mode")) else { return };
+        let Some(mode) = files.word(&bonding.join("mode")) else { return };
         // `active-backup 1`: the name, then its number.
         let mode = mode.split_ascii_whitespace().next().unwrap_or_default().to_owned();
         self.of_mode.row(&[master, &mode]);
         self.of_mode.set(self.mode, 1.0);
 
-        let slaves = file::word(&bonding.join("slaves")).unwrap_or_default();
+        let slaves = files.word(&bonding.join("slaves")).unwrap_or_default().to_owned();
         let slaves: Vec<_> = slaves.split_ascii_whitespace().collect();
-        let states: Vec<_> = slaves.iter().map(|slave| self.add_slave(interfaces, master, slave)).collect();
-        if let Some(slave) = file::word(&bonding.join("active_slave")) {
-            self.of_slave.row(&[master, &slave]);
+        let states: Vec<_> = slaves.iter().map(|slave| self.add_slave(files, interfaces, master, slave)).collect();
+        if let Some(slave) = files.word(&bonding.join("active_slave")) {
+            self.of_slave.row(&[master, slave]);
             self.of_slave.set(self.active_slave, 1.0);
         }
 
@@ -170,23 +173,23 @@ impl Bonds {
         let states: Option<Vec<bool>> = states.into_iter().collect();
         let active = states.map(|states| states.iter().filter(|up| **up).count() as f64);
         self.of_bond.set_known(self.active, active);
-        self.of_bond.set_known(self.up, is_up(&bonding.join("mii_status")).map(|up| f64::from(u8::from(up))));
+        self.of_bond.set_known(self.up, is_up(files, &bonding.join("mii_status")).map(|up| f64::from(u8::from(up))));
         if mode == "802.3ad" {
-            self.of_bond.set_known(self.aggregator, file::number(&bonding.join("ad_aggregator")));
-            self.of_bond.set_known(self.ports, file::number(&bonding.join("ad_num_ports")));
+            self.of_bond.set_known(self.aggregator, files.number(&bonding.join("ad_aggregator")));
+            self.of_bond.set_known(self.ports, files.number(&bonding.join("ad_num_ports")));
             // Only here does the kernel tell of churn.
-            if let Ok(report) = file::text(report) {
+            if let Ok(report) = files.text(report) {
                 self.add_churn(master, &report);
             }
         }
     }
 
     /// Adds a slave and says whether it is up, if that is known.
-    fn add_slave(&mut self, interfaces: &Path, master: &str, slave: &str) -> Option<bool> {
+    fn add_slave(&mut self, files: &mut Files<'_>, interfaces: &Path, master: &str, slave: &str) -> Option<bool> {
         let folder = slave_folder(interfaces, master, slave);
         let state = folder.join("bonding_slave");
-        let up = is_up(&state.join("mii_status"));
-        let duplex = file::word(&folder.join("duplex")).and_then(|word| match word.as_str() {
+        let up = is_up(files, &state.join("mii_status"));
+        let duplex = files.word(&folder.join("duplex")).and_then(|word| match word {
             "full" => Some(1.0),
             "half" => Some(0.0),
             _ => None,
@@ -194,11 +197,11 @@ impl Bonds {
         let table = &mut self.of_slave;
         table.row(&[master, slave]);
         table.set_known(self.slave_up, up.map(|up| f64::from(u8::from(up))));
-        table.set_known(self.failures, file::number(&state.join("link_failure_count")));
-        table.set_known(self.speed, netclass::speed_of(&folder));
+        table.set_known(self.failures, files.number(&state.join("link_failure_count")));
+        table.set_known(self.speed, netclass::speed_of(files, &folder));
         table.set_known(self.duplex, duplex);
         // `N/A` in the other modes.
-        table.set_known(self.slave_aggregator, file::number(&state.join("ad_aggregator_id")));
+        table.set_known(self.slave_aggregator, files.number(&state.join("ad_aggregator_id")));
         up
     }
 
@@ -249,18 +252,19 @@ fn slave_folder(interfaces: &Path, master: &str, slave: &str) -> PathBuf {
 }
 
 /// `up`, else `down`, `going down` or `going back`.
-fn is_up(path: &Path) -> Option<bool> {
-    Some(file::word(path)? == "up")
+fn is_up(files: &mut Files<'_>, path: &Path) -> Option<bool> {
+    Some(files.word(path)? == "up")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::host::Roots;
 
     /// All samples of a fixture as `name{values}=value`.
     fn lines(fixture: &str) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host").join(fixture);
-        let families = collect(&Roots { proc: folder.join("proc"), sys: folder.join("sys") }).unwrap();
+        let families = collect(&mut Files::new(&Roots { proc: folder.join("proc"), sys: folder.join("sys") })).unwrap();
         let line = |family: &Family, sample: crate::metric::Sample<'_>| {
             let name = family.metric().name.trim_start_matches("node_bonding_").to_owned();
             let labels: Vec<_> = sample.labels().map(|(_, value)| value).collect();
@@ -339,8 +343,7 @@ mod tests {
     fn without_a_bond_there_is_nothing_to_say_and_no_failure() {
         let folder = tempfile::tempdir().unwrap();
         let roots = Roots { proc: folder.path().join("proc"), sys: folder.path().join("sys") };
-        let is_skipped =
-            || matches!(collect(&roots), Err(CollectError::Skipped(reason)) if reason == "no bonding interface");
+        let is_skipped = || matches!(collect(&mut Files::new(&roots)), Err(CollectError::Skipped(reason)) if reason == "no bonding interface");
         assert!(is_skipped(), "no such file");
         std::fs::create_dir_all(roots.sys.join("class/net")).unwrap();
         std::fs::write(roots.sys.join("class/net/bonding_masters"), "\n").unwrap();
@@ -355,7 +358,8 @@ mod tests {
         std::fs::write(folder.path().join("class/net/bonding_masters"), "bond0\n").unwrap();
         std::fs::write(bonding.join("mode"), "balance-rr 0\n").unwrap();
         std::fs::write(bonding.join("slaves"), "eth0\n").unwrap();
-        let families = collect(&Roots { proc: folder.path().to_owned(), sys: folder.path().to_owned() }).unwrap();
+        let families =
+            collect(&mut Files::new(&Roots { proc: folder.path().to_owned(), sys: folder.path().to_owned() })).unwrap();
         let names: Vec<_> = families.iter().map(|family| family.metric().name.as_str()).collect();
         assert_eq!(names, ["node_bonding_slaves", "node_bonding_mode_info"]);
     }

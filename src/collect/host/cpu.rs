@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -37,10 +38,10 @@ static SEEN: Mutex<Option<HashMap<PathBuf, Times>>> = Mutex::new(None);
 /// Seconds by column for each CPU number, in the order of the file.
 type Times = Vec<(u32, Vec<f64>)>;
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let path = roots.proc.join("stat");
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("stat");
     let ticks = procfs::ticks_per_second() as f64;
-    let times = parse(&file::text(&path)?, ticks);
+    let times = parse(files.stat()?, ticks);
     if times.is_empty() {
         return Err(file::malformed(&path, "expected lines `cpu0 …`"));
     }

@@ -2,7 +2,8 @@
 
 use procfs::{DiskStat, DiskStats, FromBufRead};
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -76,9 +77,9 @@ const FIELDS: [(f64, Field); 17] = [
     (MILLISECOND, |d| d.time_flushing),
 ];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let path = roots.proc.join("diskstats");
-    let text = file::text(&path)?;
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("diskstats");
+    let text = files.text(&path)?;
     let disks = DiskStats::from_buf_read(text.as_bytes()).map_err(|e| file::malformed(&path, e.to_string()))?;
     Ok(families(&disks.0))
 }

@@ -3,6 +3,7 @@
 mod mount;
 mod space;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use mount::Mount;
 use space::Space;
 
-use super::{HostCollector, Roots, file};
+use super::file::Files;
+use super::{HostCollector, Roots};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -50,12 +52,14 @@ const MOUNT: Described = Described::gauge(
 /// How long all mounts together may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
     // A service may live in a mount namespace of its own; process 1 sees what the host has.
-    let own = file::text(&roots.proc.join("self/mountinfo"));
-    let (mut mounts, hidden) = match (file::text(&roots.proc.join("1/mountinfo")), own) {
+    let own = files.text(&files.roots.proc.join("self/mountinfo")).map(Cow::into_owned);
+    let (mut mounts, hidden) = match (files.text(&files.roots.proc.join("1/mountinfo")), own) {
+        (Ok(host), Ok(own)) if host == own => (mount::parse(&host), Vec::new()),
         (Ok(host), Ok(own)) => split(mount::parse(&host), &mount::parse(&own)),
-        (Ok(only), Err(_)) | (Err(_), Ok(only)) => (mount::parse(&only), Vec::new()),
+        (Ok(only), Err(_)) => (mount::parse(&only), Vec::new()),
+        (Err(_), Ok(only)) => (mount::parse(&only), Vec::new()),
         (Err(error), Err(_)) => return Err(error),
     };
     let mut answers = space::ask_all(&mounts, LIMIT, space::ask);
@@ -87,7 +91,9 @@ impl Holding {
     /// Why the path or its file system cannot be asked, or that it gives no answer.
     pub fn of(path: &Path) -> Result<Self, String> {
         let path = path.canonicalize().map_err(|error| error.to_string())?;
-        let mounts = file::text(Path::new("/proc/self/mountinfo")).map_err(|error| error.to_string())?;
+        let roots = Roots::default();
+        let mut files = Files::new(&roots);
+        let mounts = files.text(&roots.proc.join("self/mountinfo")).map_err(|error| error.to_string())?;
         let mount = mount::holding(&mounts, &path).ok_or("no file system is mounted there")?;
         let mut answers = space::ask_all(std::slice::from_ref(&mount), LIMIT, space::ask);
         let Space { size, free, available, .. } = answers.pop().ok_or("no answer")??;
@@ -154,7 +160,7 @@ mod tests {
                 std::fs::write(folder.path().join(process).join("mountinfo"), text).unwrap();
             }
             let roots = Roots { proc: folder.path().to_owned(), ..Roots::default() };
-            let families = collect(&roots).unwrap();
+            let families = collect(&mut Files::new(&roots)).unwrap();
             let errors = families.iter().find(|it| it.metric().name == "node_filesystem_device_error").unwrap();
             let srv = errors.samples().find(|sample| sample.label("mountpoint") == Some("/srv")).unwrap();
             srv.label("device_error").unwrap_or_default().to_owned()

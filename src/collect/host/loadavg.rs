@@ -1,6 +1,7 @@
 //! /proc/loadavg.
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family};
 
@@ -18,9 +19,9 @@ const LOADS: [Described; 3] = [
     Described::gauge("node_load15", &[], "Load average of 15 minutes"),
 ];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let path = roots.proc.join("loadavg");
-    let text = file::text(&path)?;
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("loadavg");
+    let text = files.text(&path)?;
     let loads = parse(&text).ok_or_else(|| file::malformed(&path, "expected three load averages"))?;
     Ok(LOADS.iter().zip(loads).map(|(metric, load)| metric.family(load)).collect())
 }

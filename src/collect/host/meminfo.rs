@@ -1,6 +1,7 @@
 //! /proc/meminfo.
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family};
 
@@ -16,9 +17,9 @@ const SIZE: Described = Described::gauge("node_memory_{}_bytes", &[], "Field {} 
 /// Huge pages are counted, not measured, and so have no unit.
 const NUMBER: Described = Described::gauge("node_memory_{}", &[], "Field {} of /proc/meminfo");
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let path = roots.proc.join("meminfo");
-    let families = parse(&file::text(&path)?);
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("meminfo");
+    let families = parse(&files.text(&path)?);
     if families.is_empty() { Err(file::malformed(&path, "expected lines `MemTotal: N kB`")) } else { Ok(families) }
 }
 

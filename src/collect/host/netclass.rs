@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -53,8 +54,8 @@ const NUMBERS: [(Described, &str); 5] = [
     (MTU, "mtu"),
 ];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let folder = roots.sys.join("class/net");
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let folder = files.roots.sys.join("class/net");
     let entries = fs::read_dir(&folder).map_err(|e| file::unreadable(&folder, e))?;
     let mut devices: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     devices.sort();
@@ -64,27 +65,28 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     for device in &devices {
         let folder = folder.join(device);
         // `bonding_masters` lies here too, and is no interface.
-        let Some(state) = file::word(&folder.join("operstate")) else { continue };
+        let Some(is_up) = files.word(&folder.join("operstate")).map(|state| state == "up") else { continue };
         table.row(&[device]);
-        table.set(up, f64::from(u8::from(state == "up")));
+        table.set(up, f64::from(u8::from(is_up)));
         for (column, file) in &numbers {
-            table.set_known(*column, file::number(&folder.join(file)));
+            table.set_known(*column, files.number(&folder.join(file)));
         }
-        table.set_known(speed, speed_of(&folder));
+        table.set_known(speed, speed_of(files, &folder));
     }
     Ok(table.into_families())
 }
 
 /// The speed of an interface in bytes per second, if it is known.
-pub(super) fn speed_of(interface: &Path) -> Option<f64> {
+pub(super) fn speed_of(files: &mut Files<'_>, interface: &Path) -> Option<f64> {
     // -1 and 4294967295 both stand for "unknown", by driver and kernel.
-    let megabits = file::number(&interface.join("speed")).filter(|speed| (0.0..f64::from(u32::MAX)).contains(speed))?;
+    let megabits = files.number(&interface.join("speed")).filter(|speed| (0.0..f64::from(u32::MAX)).contains(speed))?;
     Some(megabits * MEGABIT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::host::Roots;
 
     #[test]
     fn an_unknown_speed_is_absent() {
@@ -92,7 +94,7 @@ mod tests {
         let cases = [("10000\n", Some(1.25e9)), ("0", Some(0.0)), ("-1\n", None), ("4294967295\n", None), ("", None)];
         for (text, expected) in cases {
             fs::write(folder.path().join("speed"), text).unwrap();
-            assert_eq!(speed_of(folder.path()), expected, "{text:?}");
+            assert_eq!(speed_of(&mut Files::new(&Roots::default()), folder.path()), expected, "{text:?}");
         }
     }
 }

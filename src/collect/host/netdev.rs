@@ -3,7 +3,8 @@
 use procfs::FromBufRead;
 use procfs::net::{DeviceStatus, InterfaceDeviceStatus};
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -62,18 +63,18 @@ const FIELDS: [Field; 16] = [
     |d| d.sent_compressed,
 ];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let path = roots.proc.join("net/dev");
-    let text = file::text(&path)?;
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("net/dev");
+    let text = files.text(&path)?;
     let status =
         InterfaceDeviceStatus::from_buf_read(text.as_bytes()).map_err(|e| file::malformed(&path, e.to_string()))?;
     let mut devices: Vec<_> = status.0.into_values().collect();
     devices.sort_by(|left, right| left.name.cmp(&right.name));
-    let folder = roots.sys.join("class/net");
-    Ok(families(&devices, |device| file::number(&folder.join(device).join("statistics/rx_nohandler"))))
+    let folder = files.roots.sys.join("class/net");
+    Ok(families(&devices, |device| files.number(&folder.join(device).join("statistics/rx_nohandler"))))
 }
 
-fn families(devices: &[DeviceStatus], nohandler: impl Fn(&str) -> Option<f64>) -> Vec<Family> {
+fn families(devices: &[DeviceStatus], mut nohandler: impl FnMut(&str) -> Option<f64>) -> Vec<Family> {
     let mut table = Table::new(&["device"]);
     let [counts @ .., unhandled] = COUNTS.map(|metric| table.describe(&metric));
     for device in devices {

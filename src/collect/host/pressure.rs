@@ -1,8 +1,10 @@
 //! /proc/pressure: how long work stood still for want of CPU, memory or disks.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::Files;
 use crate::collect::CollectError;
 use crate::metric::{Described, Family};
 
@@ -46,11 +48,11 @@ const LINES: [(&str, &str, Described); 6] = [
     ("irq", "full", IRQ_STALLED),
 ];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let folder = roots.proc.join("pressure");
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let folder = files.roots.proc.join("pressure");
     let mut families = Vec::new();
     for resource in ["cpu", "io", "memory", "irq"] {
-        if let Some(text) = read(&folder.join(resource))? {
+        if let Some(text) = read(files, &folder.join(resource))? {
             families.extend(parse(resource, &text));
         }
     }
@@ -60,8 +62,8 @@ fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
     Ok(families)
 }
 
-fn read(path: &Path) -> Result<Option<String>, CollectError> {
-    match file::text(path) {
+fn read<'a>(files: &'a mut Files<'_>, path: &Path) -> Result<Option<Cow<'a, str>>, CollectError> {
+    match files.text(path) {
         Ok(text) => Ok(Some(text)),
         Err(CollectError::Skipped(_)) => Ok(None),
         // With `psi=0` on the kernel's command line the files are there, but cannot be read.

@@ -1,6 +1,7 @@
 //! The lines of /proc/stat that are about the whole host.
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family};
 
@@ -29,9 +30,9 @@ const LINES: [(&str, Described); 6] = [
     ("procs_blocked", BLOCKED),
 ];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let path = roots.proc.join("stat");
-    let families = parse(&file::text(&path)?);
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("stat");
+    let families = parse(files.stat()?);
     if families.is_empty() { Err(file::malformed(&path, "expected a line `ctxt …`")) } else { Ok(families) }
 }
 

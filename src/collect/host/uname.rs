@@ -1,10 +1,13 @@
-//! What `uname` says, from /proc/sys/kernel.
+//! What `uname` says, of a copied tree from /proc/sys/kernel.
 
-use super::{HostCollector, Roots, file};
+use std::path::Path;
+
+use super::HostCollector;
+use super::file::Files;
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
-/// Kernel and host name, from /proc/sys/kernel, so that a copied tree speaks of its own host.
+/// Kernel and host name, from `uname` or, so that a copied tree speaks of its own host, from its /proc/sys/kernel.
 pub(super) const COLLECTOR: HostCollector =
     HostCollector { name: "uname", help: "Kernel release and host name", provides: &[INFO], collect };
 
@@ -16,34 +19,48 @@ const INFO: Described = Described::gauge(
 /// The file of each label.
 const FILES: [&str; 6] = ["ostype", "osrelease", "version", "arch", "hostname", "domainname"];
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    let folder = roots.proc.join("sys/kernel");
-    let mut values = FILES.map(|name| file::word(&folder.join(name)));
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    // The same words with one call instead of 18.
+    let values = if files.roots.proc == Path::new("/proc") { of_this_host() } else { copied(files)? };
+    let (mut table, fact) = Table::of(&INFO);
+    table.row(&values);
+    table.set(fact, 1.0);
+    Ok(table.into_families())
+}
+
+fn of_this_host() -> [String; 6] {
+    let said = rustix::system::uname();
+    [said.sysname(), said.release(), said.version(), said.machine(), said.nodename(), said.domainname()]
+        .map(|word| word.to_string_lossy().trim().to_owned())
+}
+
+fn copied(files: &mut Files<'_>) -> Result<[String; 6], CollectError> {
+    let folder = files.roots.proc.join("sys/kernel");
+    let mut values = FILES.map(|name| files.word(&folder.join(name)).map(str::to_owned));
     let [_, release, _, machine, ..] = &mut values;
     if release.is_none() {
         return Err(CollectError::Skipped(format!("no {}", folder.join("osrelease").display())));
     }
     // `arch` came with kernel 6.1.
     machine.get_or_insert_with(|| rustix::system::uname().machine().to_string_lossy().into_owned());
-    let (mut table, fact) = Table::of(&INFO);
-    table.row(&values.map(Option::unwrap_or_default));
-    table.set(fact, 1.0);
-    Ok(table.into_families())
+    Ok(values.map(Option::unwrap_or_default))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::host::Roots;
 
     #[test]
-    fn it_says_what_uname_says() {
-        let families = collect(&Roots::default()).unwrap();
-        let sample = families[0].samples().next().unwrap();
-        let uname = rustix::system::uname();
-        for (label, expected) in
-            [("release", uname.release()), ("machine", uname.machine()), ("nodename", uname.nodename())]
-        {
-            assert_eq!(sample.label(label), expected.to_str().ok(), "{label}");
-        }
+    fn a_copied_tree_says_of_this_host_what_uname_says() {
+        let labels = |proc: &str| {
+            let roots = Roots { proc: proc.into(), ..Roots::default() };
+            let families = collect(&mut Files::new(&roots)).unwrap();
+            let sample = families[0].samples().next().unwrap();
+            sample.labels().map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+        };
+        let said = labels("/proc");
+        assert_eq!(said[1], rustix::system::uname().release().to_str().unwrap());
+        assert_eq!(labels("/proc/../proc"), said);
     }
 }

@@ -1,6 +1,7 @@
 //! /proc/vmstat.
 
-use super::{HostCollector, Roots, file};
+use super::HostCollector;
+use super::file::{self, Files};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family};
 
@@ -14,8 +15,9 @@ pub(super) const COLLECTOR: HostCollector = HostCollector {
 
 const FIELD: Described = Described::unknown("node_vmstat_{}", &[], "Field {} of /proc/vmstat");
 
-fn collect(roots: &Roots) -> Result<Vec<Family>, CollectError> {
-    Ok(parse(&file::text(&roots.proc.join("vmstat"))?))
+fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+    let path = files.roots.proc.join("vmstat");
+    Ok(parse(&files.text(&path)?))
 }
 
 /// Not procfs' `VmStat`: it makes a map of some 180 fields, of which we want seven.

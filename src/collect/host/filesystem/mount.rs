@@ -1,5 +1,6 @@
 //! The lines of `mountinfo` that are about real file systems.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,47 +23,67 @@ pub(super) struct Mount {
 pub(super) fn parse(text: &str) -> Vec<Mount> {
     // What is mounted later over the same place hides what is below, and `statvfs` measures the upper one.
     let visible: BTreeMap<_, _> =
-        text.lines().filter_map(parse_line).map(|mount| (mount.point.clone(), mount)).collect();
-    visible.into_values().filter(|mount| !is_excluded_point(&mount.point) && !is_excluded_type(&mount.fstype)).collect()
+        text.lines().filter_map(Line::parse).map(|line| (unescape(line.point), line)).collect();
+    let is_measured = |line: &Line<'_>| !is_excluded_point(&unescape(line.point)) && !is_excluded_type(line.fstype);
+    visible.into_values().filter(is_measured).map(|line| line.mount()).collect()
 }
 
 /// The one that holds a path without links, whatever its kind.
 pub(super) fn holding(text: &str, path: &Path) -> Option<Mount> {
-    let mounts = text.lines().filter_map(parse_line).filter(|mount| path.starts_with(&mount.point));
+    let lines = text.lines().filter_map(Line::parse).filter(|line| path.starts_with(&*unescape(line.point)));
     // Of two at the same place the later one is seen.
-    mounts.max_by_key(|mount| Path::new(&mount.point).components().count())
+    lines.max_by_key(|line| Path::new(&*unescape(line.point)).components().count()).map(|line| line.mount())
 }
 
-/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS` (`proc_pid_mountinfo(5)`).
-fn parse_line(line: &str) -> Option<Mount> {
-    // Not by any white space: the source may be empty.
-    let (of_mount, of_type) = line.split_once(" - ")?;
-    let mut fields = of_mount.split(' ');
-    let id = fields.next()?.to_owned();
-    let (major, minor) = fields.nth(1)?.split_once(':')?;
-    let point = unescape(fields.nth(1)?);
-    let options = fields.next()?;
-    let mut fields = of_type.split(' ');
-    let (fstype, source) = (fields.next()?, fields.next()?);
-    let super_options = fields.next().unwrap_or_default();
-    // After an error ext4 turns the file system read-only, not the mount.
-    let readonly = options.split(',').chain(super_options.split(',')).any(|option| option == "ro");
-    Some(Mount {
-        id,
-        device: unescape(source),
-        point,
-        fstype: fstype.to_owned(),
-        major: major.to_owned(),
-        minor: minor.to_owned(),
-        readonly,
-    })
+/// A line as it stands in the file. A host of containers has hundreds, of which few are measured.
+struct Line<'a> {
+    id: &'a str,
+    device: &'a str,
+    point: &'a str,
+    fstype: &'a str,
+    major: &'a str,
+    minor: &'a str,
+    options: &'a str,
+    super_options: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG…] - TYPE SOURCE SUPEROPTIONS` (`proc_pid_mountinfo(5)`).
+    fn parse(line: &'a str) -> Option<Self> {
+        // Not by any white space: the source may be empty.
+        let (of_mount, of_type) = line.split_once(" - ")?;
+        let mut fields = of_mount.split(' ');
+        let id = fields.next()?;
+        let (major, minor) = fields.nth(1)?.split_once(':')?;
+        let (point, options) = (fields.nth(1)?, fields.next()?);
+        let mut fields = of_type.split(' ');
+        let (fstype, device) = (fields.next()?, fields.next()?);
+        let super_options = fields.next().unwrap_or_default();
+        Some(Self { id, device, point, fstype, major, minor, options, super_options })
+    }
+
+    fn mount(&self) -> Mount {
+        // After an error ext4 turns the file system read-only, not the mount.
+        let mut options = self.options.split(',').chain(self.super_options.split(','));
+        Mount {
+            id: self.id.to_owned(),
+            device: unescape(self.device).into_owned(),
+            point: unescape(self.point).into_owned(),
+            fstype: self.fstype.to_owned(),
+            major: self.major.to_owned(),
+            minor: self.minor.to_owned(),
+            readonly: options.any(|option| option == "ro"),
+        }
+    }
 }
 
 /// Puts back what the kernel writes in octal: blank, tab, line feed, backslash, `#`.
-fn unescape(field: &str) -> String {
-    [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\043", "#"), (r"\134", r"\")]
-        .iter()
-        .fold(field.to_owned(), |text, (from, to)| if text.contains(from) { text.replace(from, to) } else { text })
+fn unescape(field: &str) -> Cow<'_, str> {
+    if !field.contains('\\') {
+        return Cow::Borrowed(field);
+    }
+    let all = [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\043", "#"), (r"\134", r"\")];
+    Cow::Owned(all.iter().fold(field.to_owned(), |text, (from, to)| text.replace(from, to)))
 }
 
 /// `node_exporter`'s default:
@@ -140,7 +161,7 @@ mod tests {
             ("", None),
         ];
         for (line, expected) in cases {
-            let mount = parse_line(line);
+            let mount = Line::parse(line).map(|line| line.mount());
             let found = mount.as_ref().map(|m| {
                 (m.id.as_str(), m.device.as_str(), m.point.as_str(), m.fstype.as_str(), m.major.as_str(), m.readonly)
             });
