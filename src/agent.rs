@@ -267,18 +267,15 @@ impl Agent {
         let of_host = want.server.is_none() && COLLECTORS.iter().any(|collector| want.has(collector.name));
         let host = self.host.as_ref().filter(|_| of_host);
         if let Some(host) = host {
-            let (host, want) = (Arc::clone(host), want.clone());
             let sought = if self.host_of_servers { self.watched() } else { Vec::new() };
-            refreshing.spawn(async move {
-                for server in &sought {
-                    if is_elsewhere(&sought) {
-                        server.locate(host.proc(), deadline.min(asked + LONGEST_LOOK_UP)).await;
-                    }
+            for server in &sought {
+                if is_elsewhere(&sought) {
+                    server.locate(host.proc(), deadline.min(asked + LONGEST_LOOK_UP)).await;
                 }
-                if !is_elsewhere(&sought) {
-                    host.refresh(asked, deadline, |name| want.has(name)).await;
-                }
-            });
+            }
+            if !is_elsewhere(&sought) {
+                host.refresh(asked, deadline, |name| want.has(name)).await;
+            }
         }
         while refreshing.join_next().await.is_some() {}
         if want.collectors.is_none() && want.server.is_none() {
