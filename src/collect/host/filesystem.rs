@@ -6,6 +6,7 @@ mod space;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mount::Mount;
@@ -55,17 +56,17 @@ const LIMIT: Duration = Duration::from_secs(5);
 fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
     // A service may live in a mount namespace of its own; process 1 sees what the host has.
     let own = files.text(&files.roots.proc.join("self/mountinfo")).map(Cow::into_owned);
-    let (mut mounts, hidden) = match (files.text(&files.roots.proc.join("1/mountinfo")), own) {
+    let (mounts, hidden) = match (files.text(&files.roots.proc.join("1/mountinfo")), own) {
         (Ok(host), Ok(own)) if host == own => (mount::parse(&host), Vec::new()),
         (Ok(host), Ok(own)) => split(mount::parse(&host), &mount::parse(&own)),
         (Ok(only), Err(_)) => (mount::parse(&only), Vec::new()),
         (Err(_), Ok(only)) => (mount::parse(&only), Vec::new()),
         (Err(error), Err(_)) => return Err(error),
     };
+    let mounts: Arc<[Mount]> = mounts.into();
     let mut answers = space::ask_all(&mounts, LIMIT, space::ask);
     answers.extend(hidden.iter().map(|_| Err("not in the mount namespace of pgvitals".to_owned())));
-    mounts.extend(hidden);
-    Ok(families(&mounts, &answers))
+    Ok(families(mounts.iter().chain(&hidden), &answers))
 }
 
 /// The file system that holds a file or folder.
@@ -95,7 +96,7 @@ impl Holding {
         let mut files = Files::new(&roots);
         let mounts = files.text(&roots.proc.join("self/mountinfo")).map_err(|error| error.to_string())?;
         let mount = mount::holding(&mounts, &path).ok_or("no file system is mounted there")?;
-        let mut answers = space::ask_all(std::slice::from_ref(&mount), LIMIT, space::ask);
+        let mut answers = space::ask_all(&Arc::from([mount.clone()]), LIMIT, space::ask);
         let Space { size, free, available, .. } = answers.pop().ok_or("no answer")??;
         Ok(Self { device: mount.device, point: mount.point, size, free, available })
     }
@@ -108,7 +109,7 @@ fn split(host: Vec<Mount>, own: &[Mount]) -> (Vec<Mount>, Vec<Mount>) {
     host.into_iter().partition(|mount| own.contains(&place(mount)))
 }
 
-fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> {
+fn families<'a>(mounts: impl Iterator<Item = &'a Mount> + Clone, answers: &[Result<Space, String>]) -> Vec<Family> {
     let mut table = Table::new(LABELS);
     let size = table.describe(&SIZE);
     let free = table.describe(&FREE);
@@ -117,7 +118,7 @@ fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> 
     let files_free = table.describe(&FILES_FREE);
     let readonly = table.describe(&READONLY);
     let error = table.describe(&ERROR);
-    for (mount, answer) in mounts.iter().zip(answers) {
+    for (mount, answer) in mounts.clone().zip(answers) {
         let reason = answer.as_ref().err().map_or("", String::as_str);
         table.row(&[&mount.device, &mount.point, &mount.fstype, reason]);
         table.set(error, f64::from(u8::from(answer.is_err())));
@@ -136,7 +137,7 @@ fn families(mounts: &[Mount], answers: &[Result<Space, String>]) -> Vec<Family> 
 }
 
 /// Joins a mount point to the disk of `node_disk_*` and `/sys/dev/block/MAJOR:MINOR`.
-fn devices(mounts: &[Mount]) -> Vec<Family> {
+fn devices<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Vec<Family> {
     let (mut table, fact) = Table::of(&MOUNT);
     for mount in mounts {
         table.row(&[&mount.device, &mount.major, &mount.minor, &mount.point]);
@@ -178,7 +179,7 @@ mod tests {
             "27 1 254:0 / / ro - ext4 /dev/vda rw\n36 27 0:41 / /backup rw - nfs4 nas:/backup rw,vers=4.2\n",
         );
         let space = Space { size: 1000.0, free: 500.0, available: 400.0, files: 10.0, files_free: 5.0 };
-        let families = families(&mounts, &[Ok(space), Err("mountpoint timeout".to_owned())]);
+        let families = families(mounts.iter(), &[Ok(space), Err("mountpoint timeout".to_owned())]);
         let found = |name: &str| -> Vec<(String, String, f64)> {
             let family = families.iter().find(|family| family.metric().name == name).unwrap();
             let label = |sample: &crate::metric::Sample<'_>, name| sample.label(name).unwrap_or_default().to_owned();

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,13 +26,26 @@ const MOST_THREADS: usize = 8;
 
 /// Mounts on which a thread hangs, by number and place.
 static STUCK: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
+/// The way to the thread that came back from the last round. Starting one costs more than asking the mounts of most hosts.
+static IDLE: Mutex<Option<Sender<Asking>>> = Mutex::new(None);
+
+/// What a thread does in one round.
+type Asking = Box<dyn FnOnce() + Send>;
 
 /// What the threads of one round share.
-#[derive(Default)]
 struct Round {
+    mounts: Arc<[Mount]>,
+    progress: Mutex<Progress>,
+    through: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
     waiting: VecDeque<usize>,
     asking: BTreeSet<usize>,
     answers: Vec<Option<Result<Space, String>>>,
+    /// How many of those that are asked have not answered.
+    open: usize,
 }
 
 /// Asks the kernel for the space of the file system at a path; the error is its reason in words.
@@ -55,74 +68,103 @@ pub(super) fn ask(point: &Path) -> Result<Space, String> {
 /// The answers of all mounts, in their order, after `limit` at the latest.
 ///
 /// One thread asks them in turn, and more come only when one is slow, so that the usual round costs a single thread.
-pub(super) fn ask_all<A>(mounts: &[Mount], limit: Duration, ask: A) -> Vec<Result<Space, String>>
+pub(super) fn ask_all<A>(mounts: &Arc<[Mount]>, limit: Duration, ask: A) -> Vec<Result<Space, String>>
 where
     A: Fn(&Path) -> Result<Space, String> + Clone + Send + 'static,
 {
     let deadline = Instant::now() + limit;
-    let mounts: Arc<[Mount]> = mounts.into();
     let (waiting, threads_left) = {
         let stuck = lock(&STUCK);
+        let is_free = |mount: &Mount| stuck.is_empty() || !stuck.contains(&key(mount));
         let waiting: VecDeque<_> =
-            mounts.iter().enumerate().filter(|(_, mount)| !stuck.contains(&key(mount))).map(|(at, _)| at).collect();
+            mounts.iter().enumerate().filter(|(_, mount)| is_free(mount)).map(|(at, _)| at).collect();
         (waiting, MOST_THREADS.saturating_sub(stuck.len()).max(1))
     };
-    let mut open = waiting.len();
-    let round = Arc::new(Mutex::new(Round { waiting, answers: vec![None; mounts.len()], ..Round::default() }));
-    let (answered, news) = mpsc::channel();
+    let progress = Progress { open: waiting.len(), waiting, answers: vec![None; mounts.len()], ..Progress::default() };
+    let round = Arc::new(Round { mounts: Arc::clone(mounts), progress: Mutex::new(progress), through: Condvar::new() });
     let start = || {
-        let (round, mounts, answered, ask) = (Arc::clone(&round), Arc::clone(&mounts), answered.clone(), ask.clone());
-        let work = move || ask_in_turn(&round, &mounts, &answered, ask);
-        thread::Builder::new().name("statvfs".to_owned()).stack_size(128 * 1024).spawn(work).is_ok()
+        let (round, ask) = (Arc::clone(&round), ask.clone());
+        start(Box::new(move || round.ask_in_turn(ask)))
     };
-    let mut threads = usize::from(open > 0 && start());
-    while open > 0 && threads > 0 {
+    let mut threads = usize::from(lock(&round.progress).open > 0 && start());
+    let mut progress = lock(&round.progress);
+    while progress.open > 0 && threads > 0 {
         let left = deadline.saturating_duration_since(Instant::now());
-        match news.recv_timeout(left.min(PATIENCE)) {
-            Ok(()) => open -= 1,
-            Err(RecvTimeoutError::Timeout) if left.is_zero() => break,
-            Err(RecvTimeoutError::Timeout) => {
-                let wanted = threads < threads_left && !lock(&round).waiting.is_empty();
-                threads += usize::from(wanted && start());
+        if left.is_zero() {
+            break;
+        }
+        let before = progress.open;
+        let waited = round.through.wait_timeout_while(progress, left.min(PATIENCE), |progress| progress.open > 0);
+        progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let wanted = progress.open == before && threads < threads_left && !progress.waiting.is_empty();
+        threads += usize::from(wanted && start());
+    }
+    drop(progress);
+    round.close()
+}
+
+/// Has the thread that waits do it, else a new one; false if there can be none.
+fn start(asking: Asking) -> bool {
+    let idle = lock(&IDLE).take();
+    let asking = match idle {
+        None => asking,
+        Some(idle) => match idle.send(asking) {
+            Ok(()) => return true,
+            Err(unsent) => unsent.0,
+        },
+    };
+    let (sender, next) = mpsc::channel();
+    let work = move || {
+        asking();
+        while offer(&sender) && next.recv().map(|asking: Asking| asking()).is_ok() {}
+    };
+    thread::Builder::new().name("statvfs".to_owned()).stack_size(128 * 1024).spawn(work).is_ok()
+}
+
+/// Waits for the next round unless another thread does: of those that a slow round has started, one stays.
+fn offer(thread: &Sender<Asking>) -> bool {
+    let mut idle = lock(&IDLE);
+    let is_first = idle.is_none();
+    idle.get_or_insert_with(|| thread.clone());
+    is_first
+}
+
+impl Round {
+    fn ask_in_turn(&self, ask: impl Fn(&Path) -> Result<Space, String>) {
+        loop {
+            let (at, mount) = {
+                let mut progress = lock(&self.progress);
+                let Some(at) = progress.waiting.pop_front() else { return };
+                let Some(mount) = self.mounts.get(at) else { return };
+                progress.asking.insert(at);
+                (at, mount)
+            };
+            let answer = ask(Path::new(&mount.point));
+            // Both under the round's lock: a mount cannot be called stuck by `close` after it has answered.
+            let mut progress = lock(&self.progress);
+            progress.asking.remove(&at);
+            if let Some(slot) = progress.answers.get_mut(at) {
+                *slot = Some(answer);
             }
-            Err(RecvTimeoutError::Disconnected) => break,
+            let mut stuck = lock(&STUCK);
+            if !stuck.is_empty() {
+                stuck.remove(&key(mount));
+            }
+            progress.open = progress.open.saturating_sub(1);
+            if progress.open == 0 {
+                self.through.notify_one();
+            }
         }
     }
-    close(&round, &mounts)
-}
 
-/// Ends a round: what is being asked is stuck, what is waiting is not asked any more.
-fn close(round: &Mutex<Round>, mounts: &[Mount]) -> Vec<Result<Space, String>> {
-    let mut round = lock(round);
-    lock(&STUCK).extend(round.asking.iter().filter_map(|&at| mounts.get(at)).map(key));
-    let unasked = std::mem::take(&mut round.waiting);
-    let answers = std::mem::take(&mut round.answers);
-    let reason = |at| if unasked.contains(&at) { "not asked: other mounts hang" } else { "mountpoint timeout" };
-    answers.into_iter().enumerate().map(|(at, answer)| answer.unwrap_or_else(|| Err(reason(at).to_owned()))).collect()
-}
-
-fn ask_in_turn<A>(round: &Mutex<Round>, mounts: &[Mount], answered: &Sender<()>, ask: A)
-where
-    A: Fn(&Path) -> Result<Space, String>,
-{
-    loop {
-        let (at, mount) = {
-            let mut round = lock(round);
-            let Some(at) = round.waiting.pop_front() else { return };
-            let Some(mount) = mounts.get(at) else { return };
-            round.asking.insert(at);
-            (at, mount)
-        };
-        let answer = ask(Path::new(&mount.point));
-        // Both under the round's lock: a mount cannot be called stuck by `close` after it has answered.
-        let mut round = lock(round);
-        round.asking.remove(&at);
-        if let Some(slot) = round.answers.get_mut(at) {
-            *slot = Some(answer);
-        }
-        lock(&STUCK).remove(&key(mount));
-        // Nobody listens after the round's end.
-        let _ = answered.send(());
+    /// Ends the round: what is being asked is stuck, what is waiting is not asked any more.
+    fn close(&self) -> Vec<Result<Space, String>> {
+        let mut progress = lock(&self.progress);
+        lock(&STUCK).extend(progress.asking.iter().filter_map(|&at| self.mounts.get(at)).map(key));
+        let unasked = std::mem::take(&mut progress.waiting);
+        let answers = std::mem::take(&mut progress.answers).into_iter().enumerate();
+        let reason = |at| if unasked.contains(&at) { "not asked: other mounts hang" } else { "mountpoint timeout" };
+        answers.map(|(at, answer)| answer.unwrap_or_else(|| Err(reason(at).to_owned()))).collect()
     }
 }
 
@@ -143,9 +185,9 @@ mod tests {
 
     const SPACE: Space = Space { size: 8.0, free: 4.0, available: 2.0, files: 1.0, files_free: 0.0 };
 
-    fn mounts(points: &[&str]) -> Vec<Mount> {
+    fn mounts(points: &[&str]) -> Arc<[Mount]> {
         let line = |(id, point)| format!("{id} 1 8:1 / {point} rw - ext4 /dev/sda1 rw\n");
-        super::super::mount::parse(&points.iter().enumerate().map(line).collect::<String>())
+        super::super::mount::parse(&points.iter().enumerate().map(line).collect::<String>()).into()
     }
 
     #[test]
@@ -190,6 +232,6 @@ mod tests {
 
     #[test]
     fn nothing_mounted_is_nothing_asked() {
-        assert!(ask_all(&[], Duration::from_secs(60), ask).is_empty());
+        assert!(ask_all(&Arc::from([]), Duration::from_secs(60), ask).is_empty());
     }
 }
