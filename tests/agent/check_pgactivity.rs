@@ -32,6 +32,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use regex::Regex;
@@ -265,8 +266,7 @@ impl Shape {
         }
         let (first, long) = ended.stdout.split_once('\n').unwrap_or((&ended.stdout, ""));
         let (text, perfdata) = first.split_once(" | ").unwrap_or((first, ""));
-        let entry = Regex::new(r"((?:'(?:[^']|'')*'|[^ '=]+)=)(-?[0-9.]+(?:e-?[0-9]+)?)?([^ ]*)").unwrap();
-        let mut perfdata: Vec<String> = entry
+        let mut perfdata: Vec<String> = ENTRY
             .captures_iter(perfdata)
             .map(|entry| format!("{}{}{}", &entry[1], if entry.get(2).is_some() { "N" } else { "" }, &entry[3]))
             .collect();
@@ -296,19 +296,25 @@ fn plain(value: Value) -> Value {
     }
 }
 
-/// A text in which numbers are `N`, sizes `S`, intervals `I` and moments `T`.
-fn masked(text: &str) -> String {
-    let mut text = text.trim_end().to_owned();
-    for (found, mask) in [
+/// Label, number and the rest of an entry of perfdata.
+static ENTRY: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"((?:'(?:[^']|'')*'|[^ '=]+)=)(-?[0-9.]+(?:e-?[0-9]+)?)?([^ ]*)").unwrap());
+
+/// What is masked, and by what.
+static MASKS: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+    [
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?[+-]\d\d", "T"),
         (r"\b\d+(\.\d+)?(kB|MB|GB|TB|B)\b", "S"),
         (r"\b(\d+[wd] )*\d+[hms](\d+[ms])*\b", "I"),
         (r"'?\b\d+(\.\d+)?\b'?", "N"),
         (r"\d+(\.\d+)?", "N"),
-    ] {
-        text = Regex::new(found).unwrap().replace_all(&text, mask).into_owned();
-    }
-    text
+    ]
+    .map(|(found, mask)| (Regex::new(found).unwrap(), mask))
+});
+
+/// A text in which numbers are `N`, sizes `S`, intervals `I` and moments `T`.
+fn masked(text: &str) -> String {
+    MASKS.iter().fold(text.trim_end().to_owned(), |text, (found, mask)| found.replace_all(&text, *mask).into_owned())
 }
 
 /// The words of a line, as a shell reads quotes.

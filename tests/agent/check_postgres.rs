@@ -30,6 +30,8 @@ use crate::program::BINARY;
 
 /// Debian's; `tests/setup` installs it.
 const ORIGINAL: &str = "/usr/bin/check_postgres";
+/// psql itself: what Debian has in PATH is a script, which takes longer to start than all the rest of a case.
+const PATH: &str = "/usr/lib/postgresql/15/bin:/usr/bin:/bin";
 /// A role that may log in and nothing else.
 const PLAIN: &str = "plain";
 
@@ -130,7 +132,7 @@ impl Stage {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).env_clear();
         let folder = self.folder.path().display();
-        command.env("PATH", format!("{folder}:/usr/bin:/bin")).env("HOME", self.folder.path()).env("LC_ALL", "C");
+        command.env("PATH", format!("{folder}:{PATH}")).env("HOME", self.folder.path()).env("LC_ALL", "C");
         if case.starts_with("variables: ") {
             command.env("PGHOST", self.primary.socket_dir()).env("PGPORT", self.primary.port().to_string());
             command.env("PGUSER", "postgres");
