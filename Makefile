@@ -5,7 +5,7 @@ CARGO ?= cargo
 # A line that stands out between the output of the steps.
 step = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test lint audit golden release-schema bench cost install
+.PHONY: help demo test lint audit golden release-schema bench bench-short cost install
 
 help:
 	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
@@ -13,7 +13,8 @@ help:
 	@echo 'make lint      formatting, clippy, documentation'
 	@echo 'make audit     licences, sources and known weaknesses of what is built in; needs github.com'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
-	@echo 'make bench     measure pgvitals beside the programs it replaces; writes docs/benchmarks.md (20 minutes)'
+	@echo 'make bench     measure pgvitals beside the programs it replaces; writes docs/benchmarks.md'
+	@echo 'make bench-short    little of that, in a minute; writes nothing'
 	@echo 'make cost      write docs/cost.md: what a reading costs the server, by collector'
 	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
 
@@ -63,13 +64,21 @@ bench:
 	$(step) 'Benchmark'
 	@python3 tests/bench
 
+bench-short:
+	$(step) 'What the benchmark needs'
+	@tests/setup bench
+	$(step) 'Build'
+	$(CARGO) build --locked --release
+	$(step) 'Benchmark, short'
+	@python3 tests/bench --short
+
 cost:
 	$(step) 'What the benchmark needs'
 	@tests/setup bench
 	$(step) 'Build'
 	$(CARGO) build --locked --release
 	$(step) 'Cost'
-	@tests/cost
+	@python3 tests/bench cost
 
 install:
 	$(step) 'Build'

@@ -36,6 +36,8 @@ def main() -> int:
     with Bench(options.short) as bench:
         measured = _measure(bench, options.parts or parts.usual(options.short))
         new = report.Report.of(bench, measured)
+    if not measured:
+        return 0
     print(new.goals())
     if options.compare:
         return report.compare(new, report.read())

@@ -48,9 +48,8 @@ class Agent(Process):
         return fetch(self.address, f"/metrics{query}", compressed=compressed)
 
     def counted(self, name: str, query: str = "") -> dict[str, float]:
-        """The samples of one name, by their labels as they are written (`{server="bench1",…}`, or nothing)."""
-        found = re.findall(rf"^{re.escape(name)}(\{{.*\}})? (\S+)$", self.read(query).text(), re.MULTILINE)
-        return {labels: float(value) for labels, value in found}
+        """The samples of one name in a reading, by their labels as they are written."""
+        return self.read(query).counted(name)
 
     def _listening(self) -> str | None:
         found = re.search(r"listening address=(\S+)", self.log.read_text(errors="replace"))

@@ -83,11 +83,15 @@ class Bench:
             raise SystemExit(f"there is no PostgreSQL {major} in {self._servers}: tests/setup server {major}")
         return folder
 
+    @property
+    def loaded_with(self) -> tuple[int, int]:
+        """Tables and statements of that server: 2,000 and 3,000, a tenth of it when short."""
+        return (200, 300) if self.short else (2000, 3000)
+
     @cached_property
     def loaded(self) -> Server:
-        """The server that most is measured on, started once: 12 databases, 2,000 tables, 3,000 statements; a tenth of it when
-        short."""
-        tables, statements = (200, 300) if self.short else (2000, 3000)
+        """The server that most is measured on, started once: 12 databases, and `loaded_with`."""
+        tables, statements = self.loaded_with
         return self._stack.enter_context(self.server(databases=12, tables=tables, statements=statements))
 
     def agent(

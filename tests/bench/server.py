@@ -92,6 +92,13 @@ class Server:
         """Keywords by which this role connects."""
         return f"host={self.folder} port={PORT} user={role} dbname=postgres"
 
+    def forget(self, role: str) -> None:
+        """Has pg_stat_statements forget what this role asked; before version 12, what anybody asked."""
+        if self.major >= 12:
+            self.sql(f"SELECT pg_stat_statements_reset('{role}'::regrole, 0, 0)")
+        else:
+            self.sql("SELECT pg_stat_statements_reset()")
+
     def meter(self, role: str = "monitor") -> Meter:
         """Begins to count what this role costs."""
         return Meter(self, role)
@@ -188,7 +195,7 @@ class Meter:
         self._server = server
         self._role = role
         self._turns_ns = 0
-        self._forget()
+        server.forget(role)
         self._before = self._living()
 
     @contextmanager
@@ -211,12 +218,6 @@ class Meter:
 
     def _times(self) -> tuple[str, str]:
         return ("total_exec_time", "total_plan_time") if self._server.major >= 13 else ("total_time", "0")
-
-    def _forget(self) -> None:
-        if self._server.major >= 12:
-            self._server.sql(f"SELECT pg_stat_statements_reset('{self._role}'::regrole, 0, 0)")
-        else:
-            self._server.sql("SELECT pg_stat_statements_reset()")
 
     def _living(self) -> dict[int, int]:
         return {pid: cpu_ns(pid) or 0 for pid in self._server.backends(self._role)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Page:
     def samples(self) -> int:
         """Lines that are neither empty nor comments."""
         return sum(1 for line in self.body.splitlines() if line and not line.startswith(b"#"))
+
+    def counted(self, name: str) -> dict[str, float]:
+        """The samples of one name, by their labels as they are written: `{server="bench1",…}`, or nothing."""
+        found = re.findall(rf"^{re.escape(name)}(\{{.*\}})? (\S+)$", self.text(), re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
 
     def names(self) -> set[str]:
         """The names of all samples that have a value."""
