@@ -43,7 +43,7 @@ pub use options::{ChannelBinding, ConnectOptions, Host, RootCertificate, SslMode
 pub use place::is_here;
 pub use rows::RowSet;
 pub use secret::{Password, Secret};
-pub use session::{Session, farewell};
+pub use session::{Sent, Session, farewell};
 pub use tls::{TlsCache, TlsFailure, client_config};
 
 /// A PostgreSQL cluster that we watch.

@@ -1,5 +1,6 @@
 //! What a probe finds out about a server, and what follows from it: which query of a definition runs, or why none does.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::slot::{Outcome, Skip};
@@ -149,7 +150,7 @@ impl Facts {
     }
 
     /// The statement of a definition to run, or why there is none.
-    pub(crate) fn plan(&self, definition: &Definition) -> Result<String, Obstacle> {
+    pub(crate) fn plan<'a>(&self, definition: &'a Definition) -> Result<Cow<'a, str>, Obstacle> {
         match (definition.role, self.in_recovery) {
             (Role::Primary, true) | (Role::Standby, false) => return Err(Obstacle::Role(definition.role)),
             _ => {}
@@ -174,7 +175,7 @@ impl Facts {
             return Err(Obstacle::Privilege(lacks));
         }
         let schema = definition.extension.as_ref().and_then(|name| self.schemas.get(name));
-        Ok(schema.map_or_else(|| query.sql.clone(), |schema| query.sql.replace("{schema}", schema)))
+        Ok(schema.map_or(Cow::Borrowed(&*query.sql), |schema| query.sql.replace("{schema}", schema).into()))
     }
 
     /// The statements that give our role what it lacks, each once.

@@ -4,6 +4,7 @@
 //! delays no other, until it answers in half its time; so is what has to be asked in every database. There is no third
 //! connection.
 
+mod ahead;
 mod holding;
 mod listing;
 mod probing;
@@ -12,7 +13,7 @@ mod telling;
 mod texts;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,13 +21,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use super::facts::Facts;
 use super::queue::Queue;
 use super::slot::{Outcome, Run, Slot};
 use super::state::{Condition, Shared};
 use crate::catalog::Definition;
 use crate::collect::sql::families_of;
 use crate::panics::{self, caught};
-use crate::server::{ConnectFailure, FailureClass, RowSet, Session};
+use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
+use ahead::Ahead;
 use telling::{class_of, log_outcome, outcome_of};
 
 /// What a reader sends to a lane.
@@ -58,6 +61,10 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     slow: bool,
     session: Option<Session>,
+    /// What was sent on the session and is not answered yet.
+    ahead: VecDeque<Ahead>,
+    /// What was sent in vain.
+    stranded: Vec<Ask>,
     opening: JoinSet<Result<Session, ConnectFailure>>,
     /// When the server last judged that we may not come in.
     refused: Option<(Instant, ConnectFailure)>,
@@ -85,6 +92,8 @@ impl Lane {
             shared,
             slow,
             session: None,
+            ahead: VecDeque::new(),
+            stranded: Vec::new(),
             opening: JoinSet::new(),
             refused: None,
             libraries: Default::default(),
@@ -97,12 +106,17 @@ impl Lane {
     /// Serves until the server is no longer watched.
     pub(super) async fn serve(mut self, asks: UnboundedReceiver<Ask>) {
         let mut queue = Queue::new(asks);
-        while queue.fill().await {
-            let Some(ask) = queue.take(|ask| self.rank(*ask)) else { continue };
+        while if self.ahead.is_empty() { queue.fill().await } else { queue.refill() } {
+            if caught(self.send_ahead(&mut queue)).await.is_none() {
+                self.forget_session();
+            }
+            let first = self.ahead.front().map(|ahead| Ask::Collect(ahead.at));
+            let Some(ask) = first.or_else(|| queue.take(|ask| self.rank(*ask))) else { continue };
             self.shared.turn(self.slow).begin(self.longest(ask));
             if caught(self.answer(ask)).await.is_none() {
                 self.begin_anew(ask);
             }
+            self.stranded.drain(..).rev().for_each(|ask| queue.put_back(ask));
             self.shared.turn(self.slow).end();
             self.count_open();
         }
@@ -111,7 +125,10 @@ impl Lane {
     async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Probe => self.probe().await,
-            Ask::Collect(at) => self.collect(at).await,
+            Ask::Collect(at) => match self.ahead.pop_front() {
+                Some(first) => self.land(first).await,
+                None => self.collect(at).await,
+            },
             Ask::List(at) => self.list_rows(at).await,
             Ask::Sample { at, until } => self.sample(at, until).await,
             Ask::Walk => self.walk().await,
@@ -132,7 +149,7 @@ impl Lane {
 
     /// After a panic nobody knows what the connection is in the middle of, and readers wait for what they asked.
     fn begin_anew(&mut self, ask: Ask) {
-        self.session = None;
+        self.forget_session();
         self.opening = JoinSet::new();
         let reason = panics::REASON.to_owned();
         let outcome = Outcome::Failed { class: "panic", reason: reason.clone() };
@@ -161,6 +178,11 @@ impl Lane {
         }
     }
 
+    fn forget_session(&mut self) {
+        self.session = None;
+        self.strand();
+    }
+
     /// On the fast lane the probe comes first, or a server would count as down because we are busy, and a sample, which is
     /// of this moment or none; then what was quick the last time, so that what takes long makes nobody late but itself. On the
     /// slow lane everybody takes turns.
@@ -181,19 +203,32 @@ impl Lane {
             return;
         }
         let (epoch, condition) = shared.state();
-        let run = match condition.plan(definition) {
-            Ok((facts, sql)) => {
-                let mut run = match &definition.texts {
-                    Some(texts) => self.run_texts(slot, definition, texts, &sql, epoch).await,
-                    None => self.run(slot, definition, &sql, epoch).await,
-                };
-                if run.outcome == Outcome::Ok {
-                    slot.memory.complete(definition, facts.in_recovery, &mut run.families);
+        match condition.plan(definition) {
+            Ok((facts, sql)) => match &definition.texts {
+                Some(texts) => {
+                    let run = self.run_texts(slot, definition, texts, &sql, epoch).await;
+                    self.complete(slot, definition, &facts, run).await;
                 }
-                run
-            }
-            Err(outcome) => Run::without_families(Instant::now(), epoch, outcome),
-        };
+                None => {
+                    let answer = self.rows(slot, definition, &sql).await;
+                    self.conclude(slot, definition, &facts, answer, epoch).await;
+                }
+            },
+            Err(outcome) => self.settle(slot, definition, Run::without_families(Instant::now(), epoch, outcome)).await,
+        }
+    }
+
+    /// Turns what was answered, and when it was asked, into a run.
+    async fn conclude(&mut self, slot: &Slot, definition: &Definition, facts: &Facts, answer: Answer, epoch: u64) {
+        let run = run_of_answer(slot, definition, answer, epoch);
+        self.complete(slot, definition, facts, run).await;
+    }
+
+    /// Adds to a run what is remembered.
+    async fn complete(&mut self, slot: &Slot, definition: &Definition, facts: &Facts, mut run: Run) {
+        if run.outcome == Outcome::Ok {
+            slot.memory.complete(definition, facts.in_recovery, &mut run.families);
+        }
         self.settle(slot, definition, run).await;
     }
 
@@ -216,15 +251,12 @@ impl Lane {
     }
 
     async fn run(&mut self, slot: &Slot, definition: &Definition, sql: &str, epoch: u64) -> Run {
-        let (started, answer) = self.rows(slot, definition, sql).await;
-        match answer {
-            Ok(rows) => run_of(slot, definition, &rows, epoch, started),
-            Err(outcome) => Run::without_families(started, epoch, outcome),
-        }
+        let answer = self.rows(slot, definition, sql).await;
+        run_of_answer(slot, definition, answer, epoch)
     }
 
     /// What a definition's statement gives, and when it was asked; or how the run ends without it.
-    async fn rows(&mut self, slot: &Slot, definition: &Definition, sql: &str) -> (Instant, Result<RowSet, Outcome>) {
+    async fn rows(&mut self, slot: &Slot, definition: &Definition, sql: &str) -> Answer {
         if let Some(reason) = self.pause() {
             return (Instant::now(), Err(Outcome::Failed { class: "timeout", reason }));
         }
@@ -233,10 +265,26 @@ impl Lane {
             return (Instant::now(), Err(outcome));
         }
         let started = Instant::now();
-        let limit = if self.slow { definition.timeout } else { definition.timeout.min(FAST_LIMIT) };
-        // The limit that the server knows stays that of the others, or setting it would cost a round trip each time.
-        let patience = if definition.sampled { limit.min(PROBE_TIMEOUT) } else { limit };
-        let answer = self.query(sql, little_less_than(limit), patience).await;
+        let answer = if self.slow {
+            let limit = definition.timeout;
+            self.query(sql, little_less_than(limit), limit).await
+        } else {
+            let limit = definition.timeout.min(FAST_LIMIT);
+            // The limit that the server knows stays that of the others, or setting it would cost a round trip each time.
+            let patience = if definition.sampled { limit.min(PROBE_TIMEOUT) } else { limit };
+            self.query_again(&definition.name, sql, fast_statement_timeout(definition), patience).await
+        };
+        (started, self.weighed(slot, definition, started, answer))
+    }
+
+    /// What came of a statement, and with it the decision which lane asks it the next time.
+    fn weighed(
+        &self,
+        slot: &Slot,
+        definition: &Definition,
+        started: Instant,
+        answer: Result<RowSet, QueryFailure>,
+    ) -> Result<RowSet, Outcome> {
         let took = started.elapsed();
         let overran =
             !definition.sampled && matches!(&answer, Err(failure) if class_of(failure) == FailureClass::Timeout);
@@ -249,7 +297,17 @@ impl Lane {
                 "lane changed"
             );
         }
-        (started, answer.map_err(|failure| outcome_of(&failure)))
+        answer.map_err(|failure| outcome_of(&failure))
+    }
+}
+
+/// When a statement was asked, and its rows, or how the run ends without them.
+type Answer = (Instant, Result<RowSet, Outcome>);
+
+fn run_of_answer(slot: &Slot, definition: &Definition, (started, answer): Answer, epoch: u64) -> Run {
+    match answer {
+        Ok(rows) => run_of(slot, definition, &rows, epoch, started),
+        Err(outcome) => Run::without_families(started, epoch, outcome),
     }
 }
 
@@ -278,4 +336,9 @@ fn run_of(slot: &Slot, definition: &Definition, rows: &RowSet, epoch: u64, start
 /// The server should end a query by itself before we give it up, which costs the connection.
 fn little_less_than(timeout: Duration) -> Duration {
     timeout.saturating_sub((timeout / 10).min(Duration::from_millis(200)))
+}
+
+/// What the server is told of a definition's limit on the fast lane.
+fn fast_statement_timeout(definition: &Definition) -> Duration {
+    little_less_than(definition.timeout.min(FAST_LIMIT))
 }

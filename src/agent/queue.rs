@@ -22,6 +22,11 @@ impl<T> Queue<T> {
             let Some(ask) = self.asks.recv().await else { return false };
             self.waiting.push(ask);
         }
+        self.refill()
+    }
+
+    /// Takes in what was asked meanwhile; false when nobody is left who could.
+    pub(super) fn refill(&mut self) -> bool {
         loop {
             match self.asks.try_recv() {
                 Ok(ask) => self.waiting.push(ask),
@@ -31,10 +36,20 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes the one of least rank, and of several the one who came first.
+    /// The one of least rank, and of several the one who came first.
+    pub(super) fn next<R: Ord>(&self, rank: impl Fn(&T) -> R) -> Option<&T> {
+        self.waiting.iter().min_by_key(|ask| rank(ask))
+    }
+
+    /// Takes that one.
     pub(super) fn take<R: Ord>(&mut self, rank: impl Fn(&T) -> R) -> Option<T> {
         let (next, _) = self.waiting.iter().enumerate().min_by_key(|(_, ask)| rank(ask))?;
         Some(self.waiting.remove(next))
+    }
+
+    /// Lets one wait again who was taken and did not get what was asked.
+    pub(super) fn put_back(&mut self, ask: T) {
+        self.waiting.insert(0, ask);
     }
 }
 
@@ -59,8 +74,12 @@ mod tests {
             assert!(queue.fill().await);
             taken.extend(queue.take(|ask| ask.0));
         }
+        assert_eq!(queue.next(|ask| ask.0), None);
+        queue.put_back((2, 'c'));
+        queue.put_back((2, 'f'));
+        assert_eq!((queue.next(|ask| ask.0), queue.take(|ask| ask.0)), (Some(&(2, 'f')), Some((2, 'f'))));
         assert_eq!(taken, [(1, 'b'), (0, 'e'), (1, 'd'), (2, 'a'), (2, 'c')]);
         drop(sender);
-        assert!(!queue.fill().await);
+        assert!(!queue.refill() && !queue.fill().await);
     }
 }

@@ -1,5 +1,6 @@
 //! What is known of one server: its state and its collectors' places.
 
+use std::borrow::Cow;
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -31,7 +32,7 @@ pub(super) enum Condition {
 
 impl Condition {
     /// The facts and the statement of a definition to run, or how its run ends without one.
-    pub(super) fn plan(&self, definition: &Definition) -> Result<(Arc<Facts>, String), Outcome> {
+    pub(super) fn plan<'a>(&self, definition: &'a Definition) -> Result<(Arc<Facts>, Cow<'a, str>), Outcome> {
         match self {
             Self::Up(facts) => match facts.plan(definition) {
                 Ok(sql) => Ok((Arc::clone(facts), sql)),

@@ -1,5 +1,6 @@
 //! What definitions lack: privileges, extensions, libraries.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ pub(super) const PRELOADED: &str = "SELECT setting FROM pg_catalog.pg_settings W
 pub(super) struct Plans<'a> {
     catalog: &'a Catalog,
     facts: &'a Facts,
-    outcomes: Vec<(&'a Arc<Definition>, Result<String, Obstacle>)>,
+    outcomes: Vec<(&'a Arc<Definition>, Result<Cow<'a, str>, Obstacle>)>,
 }
 
 impl<'a> Plans<'a> {

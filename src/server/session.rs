@@ -1,6 +1,8 @@
 //! An open connection that cannot do harm: bounded, read-only, cancelled when it takes too long.
 
+mod ahead;
 mod asking;
+mod kept;
 mod leaving;
 
 use std::pin::pin;
@@ -21,10 +23,14 @@ use super::tls::TlsCache;
 use asking::{Reading, Setting, Settings, ask, select};
 use leaving::Driven;
 
+pub use ahead::Sent;
+use kept::Kept;
 pub use leaving::farewell;
 
 /// How long a query that missed its deadline may take to be cancelled.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
+/// A cancel request ends one query, and others may stand behind it.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 /// What a new connection is asked first.
 const FACTS: &str = "SELECT pg_catalog.current_setting('server_version_num'), pg_catalog.pg_backend_pid(), \
                      pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')";
@@ -32,6 +38,8 @@ const FACTS: &str = "SELECT pg_catalog.current_setting('server_version_num'), pg
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
+    /// So many answers are to come to what was sent ahead.
+    Ahead(usize),
     /// A query is on its way. Stays so when the caller drops its future, or has no use for the rest of the answer.
     Busy,
     /// Cancelled or out of step; only good for being dropped.
@@ -50,6 +58,9 @@ pub struct Session {
     lingers: Arc<AtomicBool>,
     route: Route,
     settings: Settings,
+    kept: Kept,
+    /// When the latest answer had come.
+    answered: Instant,
     opened: Instant,
     in_recovery: bool,
     state: State,
@@ -150,6 +161,8 @@ impl Session {
             lingers,
             route,
             settings: Settings { statement_timeout: asking::FIRST_STATEMENT_TIMEOUT, version: 0, ascii, how },
+            kept: Kept::default(),
+            answered: Instant::now(),
             opened: Instant::now(),
             in_recovery: false,
             state: State::Idle,
@@ -190,31 +203,45 @@ impl Session {
         statement_timeout: Duration,
         deadline: Duration,
     ) -> Result<RowSet, QueryFailure> {
+        self.put(None, sql, statement_timeout, deadline).await
+    }
+
+    /// The same for what will be asked again under this name: from the second time on it is prepared, where that can be
+    /// done, so that the server need not parse and plan it each time. What can no longer be used of that is forgotten, and the
+    /// statement asked by its text in the same turn.
+    pub async fn query_again(
+        &mut self,
+        name: &str,
+        sql: &str,
+        statement_timeout: Duration,
+        deadline: Duration,
+    ) -> Result<RowSet, QueryFailure> {
+        self.put(Some(name), sql, statement_timeout, deadline).await
+    }
+
+    async fn put(
+        &mut self,
+        name: Option<&str>,
+        sql: &str,
+        statement_timeout: Duration,
+        deadline: Duration,
+    ) -> Result<RowSet, QueryFailure> {
         if self.state != State::Idle || self.client.is_closed() {
             self.state = State::Broken;
-            let message = "the session is closed".to_owned();
-            return Err(QueryFailure::Lost { class: FailureClass::Unreachable, message });
+            return Err(closed());
         }
-        let token = self.client.cancel_token();
         self.state = State::Busy;
-        let mut asking = pin!(ask(&self.client, &mut self.settings, sql, statement_timeout));
+        let kept = name.map(|name| (&mut self.kept, name));
+        let mut asking = pin!(ask(&self.client, &mut self.settings, kept, sql, statement_timeout));
         let outcome = if let Ok(outcome) = timeout(deadline, asking.as_mut()).await {
             outcome
         } else {
-            let cancelled = timeout(CANCEL_LIMIT, async {
-                self.route.cancel(&token).await?;
-                // Only when the query has ended is the server rid of it, and its connection free to be replaced.
-                let _ = asking.await;
-                Ok::<_, ConnectFailure>(())
-            });
-            self.state = State::Stuck;
-            match cancelled.await {
-                Ok(Ok(())) => self.state = State::Broken,
-                Ok(Err(failure)) => tracing::debug!(%failure, "cancel request was not sent"),
-                Err(_) => tracing::debug!("cancel request had no effect within {CANCEL_LIMIT:?}"),
-            }
+            // Only when the query has ended is the server rid of it, and its connection free to be replaced.
+            let ended = async { drop(asking.await) };
+            self.state = give_up(&self.route, &self.client.cancel_token(), ended).await;
             Err(QueryFailure::Deadline(deadline))
         };
+        self.answered = Instant::now();
         self.state = match outcome {
             _ if self.state == State::Stuck => State::Stuck,
             // The server is still sending.
@@ -279,18 +306,20 @@ impl Session {
     /// Takes leave and waits until the server's process is gone too, so that the next session does not come on top of
     /// this one; false when it is still there after `limit`. What follows a pooler's own connections is not seen.
     pub async fn close(mut self, limit: Duration) -> bool {
+        if self.state != State::Idle {
+            return false;
+        }
         self.lingers.store(true, Ordering::Relaxed);
         let Some(mut driver) = self.driver.take() else { return true };
-        let is_idle = self.state == State::Idle;
         drop(self);
-        let ended = is_idle && timeout(limit, &mut driver).await.is_ok();
+        let ended = timeout(limit, &mut driver).await.is_ok();
         driver.abort();
         ended
     }
 
     /// Whether it is of no more use.
     pub fn is_closed(&self) -> bool {
-        self.state != State::Idle || self.client.is_closed()
+        !matches!(self.state, State::Idle | State::Ahead(_)) || self.client.is_closed()
     }
 }
 
@@ -309,23 +338,45 @@ impl Drop for Session {
             // The driver takes leave of the server and ends as soon as the client is gone.
             return;
         }
-        if self.state == State::Busy
+        let Some(mut driver) = self.driver.take() else { return };
+        if matches!(self.state, State::Busy | State::Ahead(_))
             && !self.client.is_closed()
             && let Ok(runtime) = Handle::try_current()
         {
             let (route, token) = (self.route.clone(), self.client.cancel_token());
-            runtime.spawn(async move { cancel(&route, &token).await });
-        }
-        if let Some(driver) = &self.driver {
+            // The driver reads to the end what is still to come, and takes leave.
+            runtime.spawn(async move {
+                give_up(&route, &token, async { drop((&mut driver).await) }).await;
+                driver.abort();
+            });
+        } else {
             driver.abort();
         }
     }
 }
 
-async fn cancel(route: &Route, token: &CancelToken) {
-    if let Ok(Err(failure)) = timeout(CANCEL_LIMIT, route.cancel(token)).await {
-        tracing::debug!(%failure, "cancel request was not sent");
+/// Has the server cancel what it is at, and what stands behind that, until all has ended: the session is broken then, or
+/// stuck.
+async fn give_up(route: &Route, token: &CancelToken, ended: impl Future<Output = ()>) -> State {
+    let mut ended = pin!(ended);
+    let cancelled = timeout(CANCEL_LIMIT, async {
+        loop {
+            route.cancel(token).await?;
+            if timeout(CANCEL_AGAIN, ended.as_mut()).await.is_ok() {
+                return Ok::<_, ConnectFailure>(());
+            }
+        }
+    });
+    match cancelled.await {
+        Ok(Ok(())) => return State::Broken,
+        Ok(Err(failure)) => tracing::debug!(%failure, "cancel request was not sent"),
+        Err(_) => tracing::debug!("cancel request had no effect within {CANCEL_LIMIT:?}"),
     }
+    State::Stuck
+}
+
+fn closed() -> QueryFailure {
+    QueryFailure::Lost { class: FailureClass::Unreachable, message: "the session is closed".to_owned() }
 }
 
 /// Whether the next host may be asked.

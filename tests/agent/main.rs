@@ -10,6 +10,8 @@
 
 /// Who may read the web server: TLS, passwords, clients' certificates.
 mod access;
+/// Questions that are sent before the one before them is answered.
+mod ahead;
 /// What autovacuum is said to work on.
 mod autovacuum;
 /// Who waits for whom.
@@ -88,6 +90,8 @@ mod hysteresis;
 mod import;
 /// What listens at a server's address may be anything.
 mod impostor;
+/// Statements that are asked again and again.
+mod kept;
 /// Servers that stop, start, hang and fail over below a running agent.
 mod lifecycle;
 /// A link between two servers that can be cut.

@@ -73,16 +73,34 @@ impl Lane {
     ) -> Result<RowSet, QueryFailure> {
         let Some(session) = &mut self.session else { return Err(no_connection()) };
         let answer = session.query(sql, statement_timeout, timeout).await;
-        if session.is_closed()
-            && let Some(session) = self.session.take()
-        {
-            if !session.is_stuck() {
-                session.close(FAREWELL).await;
-                return answer;
-            }
-            self.count_until(session.ended());
-        }
+        self.part_if_closed().await;
         answer
+    }
+
+    /// The same for what is asked again and again under this name.
+    pub(super) async fn query_again(
+        &mut self,
+        name: &str,
+        sql: &str,
+        statement_timeout: Duration,
+        timeout: Duration,
+    ) -> Result<RowSet, QueryFailure> {
+        let Some(session) = &mut self.session else { return Err(no_connection()) };
+        let answer = session.query_again(name, sql, statement_timeout, timeout).await;
+        self.part_if_closed().await;
+        answer
+    }
+
+    /// Gives up the session if it is of no more use.
+    pub(super) async fn part_if_closed(&mut self) {
+        if let Some(session) = self.session.take_if(|session| session.is_closed()) {
+            self.strand();
+            if session.is_stuck() {
+                self.count_until(session.ended());
+            } else {
+                session.close(FAREWELL).await;
+            }
+        }
     }
 
     /// Counts a session that takes too long to come or to go: it holds a place on the server until then.

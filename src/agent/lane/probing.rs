@@ -52,11 +52,11 @@ impl Lane {
         let shared = Arc::clone(&self.shared);
         let probe = shared.probing.sql();
         let begun = Instant::now();
-        let answer = match self.query(probe, statement_timeout, PROBE_TIMEOUT).await {
+        let answer = match self.query_again("probe", probe, statement_timeout, PROBE_TIMEOUT).await {
             // The server was restarted since we last asked: that is no outage if it takes a new connection.
             Err(QueryFailure::Lost { .. }) if was_open => {
                 self.connect().await.map_err(|failure| (failure.class, failure.message))?;
-                self.query(probe, statement_timeout, PROBE_TIMEOUT).await
+                self.query_again("probe", probe, statement_timeout, PROBE_TIMEOUT).await
             }
             answer => answer,
         };
@@ -67,8 +67,9 @@ impl Lane {
         let facts = shared.probing.read(version, &rows);
         let mut facts = facts.ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))?;
         if !facts.lacks.is_empty() {
-            let rows = self.query(&facts.sql_of_role(), statement_timeout, PROBE_TIMEOUT).await.map_err(failed)?;
-            facts.add_role(&rows);
+            let sql = facts.sql_of_role();
+            let answer = self.query_again("probe_role", &sql, statement_timeout, PROBE_TIMEOUT).await;
+            facts.add_role(&answer.map_err(failed)?);
         }
         if shared.probing.asks_libraries() && self.libraries.0 != facts.started {
             let rows = self.query(LIBRARIES, statement_timeout, PROBE_TIMEOUT).await.map_err(failed)?;

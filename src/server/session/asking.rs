@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryStream};
 
+use super::kept::Kept;
 use crate::server::failure::QueryFailure;
 use crate::server::rows::{LARGEST, RowSet};
 
@@ -85,14 +86,16 @@ fn milliseconds(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX).max(1)
 }
 
+/// Asks a statement; what is kept of it, and who asks it, where it will be asked again.
 pub(super) async fn ask(
     client: &Client,
     settings: &mut Settings,
+    kept: Option<(&mut Kept, &str)>,
     sql: &str,
     statement_timeout: Duration,
 ) -> Result<RowSet, QueryFailure> {
-    let started = Instant::now();
-    let failure = |error| QueryFailure::of_driver(&error, statement_timeout, started.elapsed());
+    let line = Line { client, statement_timeout, started: Instant::now() };
+    let failure = |error| line.failure(Reading::Driver(error));
     match settings.how {
         Setting::Session if settings.statement_timeout != statement_timeout => {
             // In a message of its own: up to PostgreSQL 12 a new limit does not count for the rest of its message.
@@ -107,10 +110,10 @@ pub(super) async fn ask(
         }
         Setting::Session | Setting::Nothing => {}
     }
-    let answer = select(client, sql).await.map_err(|error| match error {
-        Reading::Driver(error) => failure(error),
-        Reading::TooLarge => QueryFailure::TooLarge(LARGEST),
-    });
+    let answer = match kept.filter(|_| settings.how == Setting::Session) {
+        Some((kept, name)) => kept.ask(&line, name, sql).await,
+        None => line.select(sql).await,
+    };
     if settings.how == Setting::Transaction && !matches!(answer, Err(QueryFailure::TooLarge(_))) {
         // There is nothing to commit; a rollback would count as a transaction of somebody that failed.
         client.batch_execute("COMMIT").await.map_err(failure)?;
@@ -129,8 +132,48 @@ impl From<tokio_postgres::Error> for Reading {
     }
 }
 
+/// The way to the server, for one question and what goes with it.
+pub(super) struct Line<'a> {
+    client: &'a Client,
+    statement_timeout: Duration,
+    started: Instant,
+}
+
+impl Line<'_> {
+    pub(super) async fn select(&self, sql: &str) -> Result<RowSet, QueryFailure> {
+        select(self.client, sql).await.map_err(|error| self.failure(error))
+    }
+
+    /// To how many statements a message comes; what they answer is of no use.
+    pub(super) async fn count_answers(&self, sql: &str) -> Result<usize, QueryFailure> {
+        count_answers(self.client, sql).await.map_err(|error| self.failure(error))
+    }
+
+    /// Has it done, if it can be done.
+    pub(super) async fn try_to(&self, sql: &str) {
+        let _ = self.client.batch_execute(sql).await;
+    }
+
+    fn failure(&self, error: Reading) -> QueryFailure {
+        failure_of(error, self.statement_timeout, self.started.elapsed())
+    }
+}
+
+/// What it amounts to that an answer, asked for this long ago, could not be read.
+pub(super) fn failure_of(error: Reading, statement_timeout: Duration, elapsed: Duration) -> QueryFailure {
+    match error {
+        Reading::Driver(error) => QueryFailure::of_driver(&error, statement_timeout, elapsed),
+        Reading::TooLarge => QueryFailure::TooLarge(LARGEST),
+    }
+}
+
 pub(super) async fn select(client: &Client, sql: &str) -> Result<RowSet, Reading> {
-    let mut messages = pin!(client.simple_query_raw(sql).await?);
+    rows_of(client.simple_query_raw(sql).await?).await
+}
+
+/// Reads an answer to its end: the rows of the last statement that has any.
+pub(super) async fn rows_of(answer: SimpleQueryStream) -> Result<RowSet, Reading> {
+    let mut messages = pin!(answer);
     let mut rows = RowSet::default();
     while let Some(message) = poll_fn(|cx| messages.as_mut().poll_next(cx)).await {
         match message? {
@@ -148,4 +191,13 @@ pub(super) async fn select(client: &Client, sql: &str) -> Result<RowSet, Reading
         }
     }
     Ok(rows)
+}
+
+async fn count_answers(client: &Client, sql: &str) -> Result<usize, Reading> {
+    let mut messages = pin!(client.simple_query_raw(sql).await?);
+    let mut answers = 0;
+    while let Some(message) = poll_fn(|cx| messages.as_mut().poll_next(cx)).await {
+        answers += usize::from(matches!(message?, SimpleQueryMessage::CommandComplete(_)));
+    }
+    Ok(answers)
 }
