@@ -56,6 +56,11 @@ impl Check {
         &self.name
     }
 
+    /// How much it matters: as much as the rule of it that matters most.
+    pub fn importance(&self) -> Option<Importance> {
+        self.rules.iter().filter_map(Rule::importance).max()
+    }
+
     /// Its rules, at least one, in the order they were given.
     pub fn rules(&self) -> &[Rule] {
         &self.rules

@@ -148,7 +148,8 @@ impl Judge {
     }
 
     /// The verdict of a check, of [`ALL`] of them, or of a [`GROUP`] such as `group:capacity`, from fresh facts and the history
-    /// there is. Among several a check is OK that wants what is not here: another host's facts, or an extension. The problems of one are explained.
+    /// there is. Among several a check is OK that wants what is not here: another host's facts, or an extension. The problems of one are explained,
+    /// of several the worst ones briefly.
     ///
     /// # Errors
     ///
@@ -190,7 +191,7 @@ impl Judge {
         match asked {
             Asked::One(check, given) => match self.judge(check, &reading, given, (true, remembers)) {
                 verdict if verdict.status == Status::Ok && needs_agent(check) => {
-                    let reason = "only an agent that was there before can tell who is missing: ask it with --agent";
+                    let reason = "only an agent that was there before can tell who is missing or what has changed: ask it with --agent";
                     Verdict::unknown(check.name(), reason)
                 }
                 mut verdict => {
@@ -205,7 +206,9 @@ impl Judge {
                 let verdicts: Vec<_> = judged.into_iter().map(judge).collect();
                 let names: Vec<&str> = left_out.iter().map(|check| check.name()).collect();
                 let left_out = format!("{} left out: only an agent can tell", names.join(", "));
-                check::together(name, &verdicts, Some(left_out.as_str()).filter(|_| !names.is_empty()))
+                let explanation = self.explain_worst(&verdicts, deadline.saturating_sub(began.elapsed())).await;
+                let together = check::together(name, &verdicts, Some(left_out.as_str()).filter(|_| !names.is_empty()));
+                Verdict { explanation, ..together }
             }
         }
     }
@@ -220,11 +223,12 @@ impl Judge {
         remembered.any(|name| check.metrics().any(|metric| metric == name))
     }
 
-    /// Every check's verdict, not explained, and the reading they were made from.
+    /// Every check's verdict, not explained, and the reading they were made from. As among several, one that wants what is not
+    /// here is OK and says so.
     pub async fn check_all(&self) -> (Reading, Vec<Verdict>) {
         let reading = self.agent.read(&Want::default()).await;
         let verdicts =
-            self.checks.iter().map(|check| self.judge(check, &reading, &Limits::default(), (true, true))).collect();
+            self.checks.iter().map(|check| self.judge(check, &reading, &Limits::default(), (false, true))).collect();
         (reading, verdicts)
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::threshold::Limits;
 use super::verdict::{Finding, Perfdata, Status, Verdict};
-use super::{Check, Importance, Rule};
+use super::{Check, Importance};
 use crate::unit::Unit;
 
 /// How many findings the summary names.
@@ -20,7 +20,7 @@ const MOST_CHECKS: usize = 8;
 pub fn together(name: &str, verdicts: &[(&Check, Verdict)], left_out: Option<&str>) -> Verdict {
     let mut bad: Vec<(Status, Option<Importance>, &str, Vec<&str>)> = Vec::new();
     for (check, verdict) in verdicts.iter().filter(|(_, verdict)| verdict.status != Status::Ok) {
-        let importance = check.rules().iter().filter_map(Rule::importance).max();
+        let importance = check.importance();
         let own = [(verdict.status, verdict.summary.as_str())];
         let found = verdict.findings.iter().map(|finding| (finding.status, finding.text.as_str()));
         let found: Vec<_> = if verdict.findings.is_empty() { own.to_vec() } else { found.collect() };

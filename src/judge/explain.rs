@@ -1,5 +1,6 @@
 //! The reason with the alert: who or what is behind a problem, asked only when there is one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,10 @@ use crate::server::RowSet;
 
 /// So many lines for each rule and server.
 const MOST_LINES: usize = 10;
+/// Of several checks so many are explained, the worst first,
+const MOST_CHECKS: usize = 3;
+/// each by so many lines.
+const MOST_LINES_OF_EACH: usize = 3;
 /// What has less than this part of the worst is not what is behind it.
 const LEAST_SHARE: f64 = 0.1;
 /// What is shown of a statement, unless the configuration says otherwise.
@@ -50,6 +55,29 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// Who or what is behind the worst problems of several checks, each line with the name of its check.
+    pub(super) async fn explain_worst(&self, verdicts: &[(&Check, Verdict)], time: Duration) -> Vec<String> {
+        let began = Instant::now();
+        let has_reason = |check: &Check| check.rules().iter().any(|rule| rule.explain().is_some());
+        let is_problem = |status| matches!(status, Status::Warning | Status::Critical);
+        let mut worst: Vec<_> =
+            verdicts.iter().filter(|(check, verdict)| is_problem(verdict.status) && has_reason(check)).collect();
+        // Stable: of equals, in the order of the checks, as their findings are.
+        worst.sort_by_key(|(check, verdict)| Reverse((verdict.status, check.importance())));
+        let mut said = Vec::new();
+        for (check, verdict) in worst.into_iter().take(MOST_CHECKS) {
+            let name = check.name();
+            let mut verdict = verdict.clone();
+            self.explain(&mut verdict, time.saturating_sub(began.elapsed())).await;
+            let lines = verdict.explanation.iter().take(MOST_LINES_OF_EACH);
+            said.extend(lines.map(|line| format!("{name}: {line}")));
+            if verdict.explanation.len() > MOST_LINES_OF_EACH {
+                said.push(format!("{name}: the check itself names more"));
+            }
+        }
+        said
     }
 
     /// Rules with a problem and servers that have it, in the order of the findings; what is of the host is of every server on it.
