@@ -28,6 +28,11 @@ class Session:
         """The rows of one statement or of several, as text; an error of the server is raised with its message."""
         return self._answer(sql)
 
+    def send(self, sql: str) -> None:
+        """Begins a statement whose answer nobody waits for, such as one that waits for a lock."""
+        text = sql.encode() + b"\0"
+        self._socket.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
+
     def close(self) -> None:
         """Says good-bye and closes the connection."""
         try:
@@ -44,8 +49,7 @@ class Session:
 
     def _answer(self, sql: str | None = None) -> list[Row]:
         if sql is not None:
-            text = sql.encode() + b"\0"
-            self._socket.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
+            self.send(sql)
         rows: list[Row] = []
         error: str | None = None
         while True:

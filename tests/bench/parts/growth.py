@@ -1,0 +1,219 @@
+"""How it grows: what a reading, a walk and the agent's memory take as tables, databases, statements, sessions and servers double."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from agent import SERVERS_ONLY, Agent
+from bench import Bench
+from definitions import query
+from server import PORT, Server
+from session import Session
+from table import Ratio, Table, megabytes, written
+from timing import exponent
+from walks import EVERYTHING, read_first, write_unbounded
+
+TITLE = "How it grows"
+
+PACE = 1.1
+MAJORS = (17, 18, 16, 15, 14, 13, 12, 11, 10)
+# A growth of less is within what the kernel and the allocator round, and what other work on the machine adds.
+LEAST = {"cpu": 1.0, "server_cpu": 3.0, "memory_kb": 512.0}
+WHAT = {"cpu": "CPU of the agent", "server_cpu": "CPU of the server", "memory_kb": "memory"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What it took on one size: milliseconds of one reading, and the most memory the agent had."""
+
+    count: int
+    cpu: float
+    server_cpu: float
+    memory_kb: float
+    samples: int
+
+    @staticmethod
+    def least(points: Sequence[Point]) -> Point:
+        """The least of each: what else the machine had to do only adds."""
+        first = points[0]
+        fields = (min(getattr(point, name) for point in points) for name in WHAT)
+        return Point(first.count, *fields, first.samples)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that there may be more or less of."""
+
+    name: str
+    text: str
+    counts: Sequence[int]  # a geometric series, and none or one before it
+    points: Callable[[Bench, Sequence[int]], Iterator[Point]]
+    told: str
+
+
+def measure(bench: Bench) -> list[Table]:
+    """One table of the exponents, and one with the figures of each subject."""
+    subjects = [
+        Subject("tables", "tables", (0, 250, 500, 1000, 2000, 4000), _tables, "All series of every table and index, all of it asked anew."),
+        Subject("databases", "databases", (1, 4, 8, 16, 32, 64), _databases, "The first reading and the walk."),
+        Subject("statements", "statements", (0, 312, 625, 1250, 2500, 5000), _statements, "`statements` with no bound on its series."),
+        Subject("sessions", "sessions", (0, 10, 20, 40, 80, 160, 320, 640), _sessions, "A steady reading; a tenth waits for a lock."),
+        Subject("servers", "servers", (0, 1, 3, 9), _servers, "A steady reading of one agent; nine servers are of nine majors."),
+    ]
+    grown: list[tuple[Subject, list[Point]]] = []
+    for subject in subjects:
+        counts = [count for count in subject.counts if not bench.short or count <= _short_most(subject)]
+        bench.say(f"{subject.name}: {', '.join(map(str, counts))}")
+        grown.append((subject, list(subject.points(bench, counts))))
+    return [_exponents(grown), *(_figures(subject, points) for subject, points in grown)]
+
+
+def _short_most(subject: Subject) -> int:
+    return 9 if subject.name == "servers" else subject.counts[-2]
+
+
+def _exponents(grown: Sequence[tuple[Subject, list[Point]]]) -> Table:
+    rows, ratios = [], []
+    for subject, points in grown:
+        values = {field: _marginal_exponent(points, field) for field in WHAT}
+        rows.append([subject.text, *(written(value, "exponent") for value in values.values())])
+        ratios += [
+            Ratio(f"growth.{subject.name}.{field}", f"{what} against {subject.text}", values[field], 1.1, unit="exponent", slack=0.15)
+            for field, what in WHAT.items()
+        ]
+    return Table(
+        "Exponents",
+        ("Against", *WHAT.values()),
+        rows,
+        [
+            "The slope of a line through the logarithms of what each of the three largest sizes takes more than the one before it: 1.00 is",
+            "growth in proportion, 2.00 is four times for twice as much, 0 is none that can be told from rounding.",
+        ],
+        ratios,
+    )
+
+
+def _marginal_exponent(points: Sequence[Point], field: str) -> float:
+    """The slope of what each size takes more than the one before: constants, and memory that the start left behind, are in none of it.
+    The sizes are a geometric series."""
+    steps = [
+        (after.count, getattr(after, field) - getattr(before, field)) for before, after in zip(points, points[1:]) if before.count > 0
+    ]
+    largest = steps[-3:]
+    if sum(more for _, more in largest) < LEAST[field] or largest[-1][1] < LEAST[field] / 2:
+        return 0.0
+    told = [(count, more) for count, more in largest if more > LEAST[field] / 8]
+    return max(0.0, exponent(told)) if len(told) > 1 else 0.0
+
+
+def _figures(subject: Subject, points: Sequence[Point]) -> Table:
+    return Table(
+        f"Against {subject.text}",
+        (subject.text.capitalize(), *WHAT.values(), "Samples"),
+        [
+            [
+                f"{point.count:,}",
+                written(point.cpu, "ms"),
+                written(point.server_cpu, "ms"),
+                megabytes(point.memory_kb),
+                f"{point.samples:,}",
+            ]
+            for point in points
+        ],
+        [subject.told],
+    )
+
+
+def _tables(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
+    checks = write_unbounded(bench)
+    with bench.server() as server:
+        made = 0
+        for count in counts:
+            for first in range(made + 1, count + 1, 500):
+                last = min(first + 499, count)
+                server.sql(";".join(f"CREATE TABLE t{number} (id int PRIMARY KEY, v text)" for number in range(first, last + 1)))
+            made = count
+            yield Point.least([_first(bench, server, count, bench.agent(server, checks=checks), query(EVERYTHING)) for _ in _rounds(bench)])
+
+
+def _databases(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
+    with bench.server() as server:
+        made = 1
+        for count in counts:
+            for number in range(made, count):
+                server.sql(f"CREATE DATABASE db{number}")
+            made = count
+            # The first session in a new database writes a file for those that follow.
+            _first(bench, server, count, bench.agent(server))
+            yield Point.least([_first(bench, server, count, bench.agent(server)) for _ in _rounds(bench)])
+
+
+def _statements(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
+    checks = write_unbounded(bench, ("statements",), always_due=True)
+    with bench.server(tables=500, configuration="pg_stat_statements.max = 10000") as server:
+        made = 0
+        for count in counts:
+            # PostgreSQL tells statements apart by what they read, not by their constants and names.
+            texts = [f"SELECT {'v, ' * (n // 500)}id FROM t{n % 500 + 1} WHERE id = {n}" for n in range(made, count)]
+            for first in range(0, len(texts), 500):
+                server.sql(";".join(texts[first : first + 500]))
+            made = count
+            with bench.agent(server, checks=checks) as agent:
+                yield _steady(bench, [server], agent, count, query(["statements"]))
+
+
+def _sessions(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
+    with bench.server(configuration=f"max_connections = {max(counts) + 100}") as server, ExitStack() as clients:
+        server.sql("CREATE TABLE locked ()")
+        holder = clients.enter_context(Session(server.folder, PORT, "postgres"))
+        holder.query("BEGIN; LOCK TABLE locked")
+        opened = 0
+        with bench.agent(server) as agent:
+            read_first(agent, server)
+            for count in counts:
+                for number in range(opened, count):
+                    client = clients.enter_context(Session(server.folder, PORT, "postgres"))
+                    if number % 10 == 9:
+                        client.send("BEGIN; LOCK TABLE locked")
+                opened = count
+                yield _steady(bench, [server], agent, count)
+
+
+def _servers(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
+    with ExitStack() as stack:
+        servers: list[Server] = []
+        for count in counts:
+            for major in MAJORS[len(servers) : count]:
+                servers.append(stack.enter_context(bench.server(major=major)))
+            lines = SERVERS_ONLY if count else f"[discovery]\nenabled = false\n{SERVERS_ONLY}"
+            with bench.agent(*servers, lines=lines) as agent:
+                yield _steady(bench, servers, agent, count)
+
+
+def _rounds(bench: Bench) -> range:
+    return range(bench.rounds(3, 1))
+
+
+def _first(bench: Bench, server: Server, count: int, starting: Agent, path: str = "") -> Point:
+    with starting as agent:
+        first = read_first(agent, server, path)
+        page = agent.read(path)
+        return Point(count, first.cpu_ms, first.cost.cpu_ms, agent.peak_kb(), page.samples())
+
+
+def _steady(bench: Bench, servers: Sequence[Server], agent: Agent, count: int, path: str = "") -> Point:
+    for _ in range(2):
+        agent.read(path)
+        time.sleep(PACE)
+    rounds = bench.rounds(8, 3)
+    cpus, server_cpus = [], []
+    for _ in range(rounds):
+        before, meters = agent.cpu_ns(), [server.meter() for server in servers]
+        page = agent.read(path)
+        cpus.append((agent.cpu_ns() - before) / 1e6)
+        server_cpus.append(sum(meter.stop().cpu_ms for meter in meters))
+        time.sleep(PACE)
+    return Point(count, min(cpus), min(server_cpus), agent.peak_kb(), page.samples())
