@@ -89,7 +89,9 @@ impl Demo {
         }
         let binaries = Binaries::find()?.pop().context("no PostgreSQL server binaries on this machine")?;
         tell(&format!("starting a primary, PostgreSQL {}", binaries.major));
-        let settings = Settings { name: "demo-primary".to_owned(), ..Settings::default() };
+        // No problem shall be shown that the demo does not mean to show: servers of tests run without fsync.
+        let conf = ["fsync = on", "synchronous_commit = off"].map(str::to_owned).to_vec();
+        let settings = Settings { name: "demo-primary".to_owned(), conf, ..Settings::default() };
         let primary = Cluster::start(&binaries, settings).await.context("start the primary")?;
         primary.sql("postgres", &format!("CREATE ROLE {ROLE} LOGIN; GRANT pg_monitor TO {ROLE}")).await?;
         primary.sql("postgres", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await?;

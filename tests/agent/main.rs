@@ -72,6 +72,8 @@ mod exposition;
 mod failures;
 /// Collectors that misbehave.
 mod fate;
+/// A fault for a rule, planted and named.
+mod faults;
 /// What every major is shown to have, in one file per major.
 mod golden;
 /// Pushing to Graphite, through outages.

@@ -31,7 +31,7 @@ pub(super) async fn prepare(primary: &Cluster) {
            INSERT INTO neglected (seen) SELECT NULL FROM generate_series(1, 2000);
            CREATE FUNCTION called() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
          END $$",
-        "ANALYZE neglected",
+        "DO $$ BEGIN ANALYZE neglected; INSERT INTO neglected (seen) VALUES (NULL); END $$",
         "SELECT called()",
     ] {
         primary.sql("postgres", statement).await.unwrap();

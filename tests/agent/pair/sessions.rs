@@ -106,6 +106,9 @@ pub(super) async fn provoke(primary: &Cluster, standby: &Cluster, kept: &mut Kep
         _ => "BASE_BACKUP (LABEL 'b', PROGRESS, CHECKPOINT 'fast', MAX_RATE 32)",
     };
     kept.psql(&format!("{} replication=1 application_name=backup", primary.dsn("postgres")), backup);
+    if primary.major() < 15 {
+        primary.sql("postgres", "SELECT pg_start_backup('exclusive', true)").await.unwrap();
+    }
     primary.sql("postgres", "ALTER SYSTEM SET max_files_per_process = 999").await.unwrap();
     reload(primary).await;
     // Nobody reloads them after this, and views read them as they are.
