@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Host {
     roots: Roots,
+    /// Unless somebody reads.
+    files: Mutex<Option<Files>>,
     pub(super) slots: Vec<Slot>,
 }
 
 impl Host {
     pub(super) fn new(roots: Roots) -> Arc<Self> {
-        Arc::new(Self { roots, slots: COLLECTORS.iter().map(|_| Slot::new(FRESH_FOR)).collect() })
+        let slots = COLLECTORS.iter().map(|_| Slot::new(FRESH_FOR)).collect();
+        Arc::new(Self { roots, files: Mutex::default(), slots })
     }
 
     /// What it reads.
@@ -50,12 +53,9 @@ impl Host {
         // A collector known to be slow gets a thread of its own, so that it cannot delay the others.
         let slow = |at: &usize| self.slots.get(*at).is_some_and(Slot::is_slow);
         let apart: Vec<usize> = stale.extract_if(.., |at| slow(at)).collect();
-        for group in apart.into_iter().map(|at| vec![at]).chain([stale]) {
+        for group in apart.into_iter().map(|at| vec![at]).chain([stale]).filter(|group| !group.is_empty()) {
             let host = Arc::clone(self);
-            tokio::task::spawn_blocking(move || {
-                let mut files = Files::new(&host.roots);
-                group.into_iter().for_each(|at| host.run(at, &mut files));
-            });
+            tokio::task::spawn_blocking(move || host.run_in_turn(&group));
         }
         let patience = deadline.min(asked + PATIENCE);
         // The one that runs last comes first: when it is there all others are, and the reader was woken once.
@@ -76,7 +76,16 @@ impl Host {
         run.ok_or_else(|| Outcome::Failed { class: "timeout", reason: "the kernel did not answer in time".to_owned() })
     }
 
-    fn run(&self, at: usize, files: &mut Files<'_>) {
+    /// One that hangs keeps the files that it reads, and the next round opens others.
+    fn run_in_turn(&self, group: &[usize]) {
+        let idle = self.files.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut files = idle.unwrap_or_else(|| Files::new(self.roots.clone()));
+        files.begin();
+        group.iter().for_each(|&at| self.run(at, &mut files));
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+    }
+
+    fn run(&self, at: usize, files: &mut Files) {
         let (Some(collector), Some(slot)) = (COLLECTORS.get(at), self.slots.get(at)) else { return };
         let started = Instant::now();
         // One that panics must not keep the others of its thread from being run.

@@ -48,7 +48,7 @@ pub struct HostCollector {
     /// What it gives.
     pub provides: &'static [Described],
     /// Reads the facts.
-    pub collect: fn(&mut Files<'_>) -> Result<Vec<Family>, CollectError>,
+    pub collect: fn(&mut Files) -> Result<Vec<Family>, CollectError>,
 }
 
 impl HostCollector {
@@ -100,7 +100,7 @@ mod tests {
     fn run_all(host: &str, roots: &Roots) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         for collector in COLLECTORS {
-            let families = match (collector.collect)(&mut Files::new(roots)) {
+            let families = match (collector.collect)(&mut Files::new(roots.clone())) {
                 Ok(families) => families,
                 Err(CollectError::Skipped(_)) => continue,
                 Err(error) => panic!("{host}: {}: {error}", collector.name),
@@ -166,7 +166,7 @@ mod tests {
             for end in (0..text.len()).step_by(7) {
                 fs::write(&path, &text[..end]).unwrap();
                 for collector in COLLECTORS.iter().filter(|collector| file.contains(file_of(collector.name))) {
-                    let _ = (collector.collect)(&mut Files::new(&roots));
+                    let _ = (collector.collect)(&mut Files::new(roots.clone()));
                 }
             }
         }
@@ -203,7 +203,7 @@ mod tests {
             let roots = Roots { proc: folder.path().join("proc"), sys: folder.path().join("sys") };
             let run = || {
                 for collector in COLLECTORS {
-                    for family in (collector.collect)(&mut Files::new(&roots)).into_iter().flatten() {
+                    for family in (collector.collect)(&mut Files::new(roots.clone())).into_iter().flatten() {
                         let name = &family.metric().name;
                         assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{name}");
                         assert!(family.samples().all(|sample| sample.value.is_finite()), "{name}");

@@ -123,7 +123,7 @@ fn a_host_shows_what_its_golden_file_says() {
         }
         let roots = Roots { proc: folder.join("proc"), sys: folder.join("sys") };
         let mut snapshot = Snapshot::new(std::time::SystemTime::now());
-        let mut files = Files::new(&roots);
+        let mut files = Files::new(roots.clone());
         for family in COLLECTORS.iter().filter_map(|collector| (collector.collect)(&mut files).ok()).flatten() {
             if family.metric().name != "node_time_seconds" {
                 snapshot.add(None, &std::sync::Arc::new(family));

@@ -89,7 +89,7 @@ const PARTNER_CHURNED: Described = Described::counter(
     "How often the switch failed to join its aggregator in time; 802.3ad only",
 );
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let folder = files.roots.sys.join("class/net");
     let masters = files
         .word(&folder.join("bonding_masters"))
@@ -149,7 +149,7 @@ impl Bonds {
         }
     }
 
-    fn add(&mut self, files: &mut Files<'_>, interfaces: &Path, report: &Path, master: &str) {
+    fn add(&mut self, files: &mut Files, interfaces: &Path, report: &Path, master: &str) {
         let interface = interfaces.join(master);
         let bonding = interface.join("bonding");
         // The bond was taken away since the list was read.
@@ -185,7 +185,7 @@ impl Bonds {
     }
 
     /// Adds a slave and says whether it is up, if that is known.
-    fn add_slave(&mut self, files: &mut Files<'_>, interfaces: &Path, master: &str, slave: &str) -> Option<bool> {
+    fn add_slave(&mut self, files: &mut Files, interfaces: &Path, master: &str, slave: &str) -> Option<bool> {
         let folder = slave_folder(interfaces, master, slave);
         let state = folder.join("bonding_slave");
         let up = is_up(files, &state.join("mii_status"));
@@ -198,7 +198,7 @@ impl Bonds {
         table.row(&[master, slave]);
         table.set_known(self.slave_up, up.map(|up| f64::from(u8::from(up))));
         table.set_known(self.failures, files.number(&state.join("link_failure_count")));
-        table.set_known(self.speed, netclass::speed_of(files, &folder));
+        table.set_known(self.speed, files.number(&folder.join("speed")).and_then(netclass::speed_of));
         table.set_known(self.duplex, duplex);
         // `N/A` in the other modes.
         table.set_known(self.slave_aggregator, files.number(&state.join("ad_aggregator_id")));
@@ -252,7 +252,7 @@ fn slave_folder(interfaces: &Path, master: &str, slave: &str) -> PathBuf {
 }
 
 /// `up`, else `down`, `going down` or `going back`.
-fn is_up(files: &mut Files<'_>, path: &Path) -> Option<bool> {
+fn is_up(files: &mut Files, path: &Path) -> Option<bool> {
     Some(files.word(path)? == "up")
 }
 
@@ -264,7 +264,7 @@ mod tests {
     /// All samples of a fixture as `name{values}=value`.
     fn lines(fixture: &str) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/host").join(fixture);
-        let families = collect(&mut Files::new(&Roots { proc: folder.join("proc"), sys: folder.join("sys") })).unwrap();
+        let families = collect(&mut Files::new(Roots { proc: folder.join("proc"), sys: folder.join("sys") })).unwrap();
         let line = |family: &Family, sample: crate::metric::Sample<'_>| {
             let name = family.metric().name.trim_start_matches("node_bonding_").to_owned();
             let labels: Vec<_> = sample.labels().map(|(_, value)| value).collect();
@@ -343,7 +343,7 @@ mod tests {
     fn without_a_bond_there_is_nothing_to_say_and_no_failure() {
         let folder = tempfile::tempdir().unwrap();
         let roots = Roots { proc: folder.path().join("proc"), sys: folder.path().join("sys") };
-        let is_skipped = || matches!(collect(&mut Files::new(&roots)), Err(CollectError::Skipped(reason)) if reason == "no bonding interface");
+        let is_skipped = || matches!(collect(&mut Files::new(roots.clone())), Err(CollectError::Skipped(reason)) if reason == "no bonding interface");
         assert!(is_skipped(), "no such file");
         std::fs::create_dir_all(roots.sys.join("class/net")).unwrap();
         std::fs::write(roots.sys.join("class/net/bonding_masters"), "\n").unwrap();
@@ -359,7 +359,7 @@ mod tests {
         std::fs::write(bonding.join("mode"), "balance-rr 0\n").unwrap();
         std::fs::write(bonding.join("slaves"), "eth0\n").unwrap();
         let families =
-            collect(&mut Files::new(&Roots { proc: folder.path().to_owned(), sys: folder.path().to_owned() })).unwrap();
+            collect(&mut Files::new(Roots { proc: folder.path().to_owned(), sys: folder.path().to_owned() })).unwrap();
         let names: Vec<_> = families.iter().map(|family| family.metric().name.as_str()).collect();
         assert_eq!(names, ["node_bonding_slaves", "node_bonding_mode_info"]);
     }

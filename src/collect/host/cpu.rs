@@ -38,7 +38,7 @@ static SEEN: Mutex<Option<HashMap<PathBuf, Times>>> = Mutex::new(None);
 /// Seconds by column for each CPU number, in the order of the file.
 type Times = Vec<(u32, Vec<f64>)>;
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("stat");
     let ticks = procfs::ticks_per_second() as f64;
     let times = parse(files.stat()?, ticks);

@@ -77,7 +77,7 @@ const FIELDS: [(f64, Field); 17] = [
     (MILLISECOND, |d| d.time_flushing),
 ];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("diskstats");
     let text = files.text(&path)?;
     let disks = DiskStats::from_buf_read(text.as_bytes()).map_err(|e| file::malformed(&path, e.to_string()))?;

@@ -2,8 +2,8 @@
 
 mod mount;
 mod space;
+mod table;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use mount::Mount;
 use space::Space;
+pub(super) use table::MountTable;
 
+use super::HostCollector;
 use super::file::Files;
-use super::{HostCollector, Roots};
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -53,18 +54,23 @@ const MOUNT: Described = Described::gauge(
 /// How long all mounts together may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     // A service may live in a mount namespace of its own; process 1 sees what the host has.
-    let own = files.text(&files.roots.proc.join("self/mountinfo")).map(Cow::into_owned);
-    let (mounts, hidden) = match (files.text(&files.roots.proc.join("1/mountinfo")), own) {
-        (Ok(host), Ok(own)) if host == own => (mount::parse(&host), Vec::new()),
-        (Ok(host), Ok(own)) => split(mount::parse(&host), &mount::parse(&own)),
-        (Ok(only), Err(_)) => (mount::parse(&only), Vec::new()),
-        (Err(_), Ok(only)) => (mount::parse(&only), Vec::new()),
+    let Files { roots, mounts: [host, own], .. } = files;
+    let own_text = own.text(&roots.proc.join("self/mountinfo"));
+    let (mounts, hidden) = match (host.text(&roots.proc.join("1/mountinfo")), own_text) {
+        (Ok(host), Ok(own)) if host == own => (mount::parse(host), Vec::new()),
+        (Ok(host), Ok(own)) => split(mount::parse(host), &mount::parse(own)),
+        (Ok(only), Err(_)) | (Err(_), Ok(only)) => (mount::parse(only), Vec::new()),
         (Err(error), Err(_)) => return Err(error),
     };
     let mounts: Arc<[Mount]> = mounts.into();
     let mut answers = space::ask_all(&mounts, LIMIT, space::ask);
+    // The mount may be somewhere else by now.
+    if answers.iter().any(Result::is_err) {
+        host.forget();
+        own.forget();
+    }
     answers.extend(hidden.iter().map(|_| Err("not in the mount namespace of pgvitals".to_owned())));
     Ok(families(mounts.iter().chain(&hidden), &answers))
 }
@@ -92,10 +98,9 @@ impl Holding {
     /// Why the path or its file system cannot be asked, or that it gives no answer.
     pub fn of(path: &Path) -> Result<Self, String> {
         let path = path.canonicalize().map_err(|error| error.to_string())?;
-        let roots = Roots::default();
-        let mut files = Files::new(&roots);
-        let mounts = files.text(&roots.proc.join("self/mountinfo")).map_err(|error| error.to_string())?;
-        let mount = mount::holding(&mounts, &path).ok_or("no file system is mounted there")?;
+        let mut table = MountTable::default();
+        let mounts = table.text(Path::new("/proc/self/mountinfo")).map_err(|error| error.to_string())?;
+        let mount = mount::holding(mounts, &path).ok_or("no file system is mounted there")?;
         let mut answers = space::ask_all(&Arc::from([mount.clone()]), LIMIT, space::ask);
         let Space { size, free, available, .. } = answers.pop().ok_or("no answer")??;
         Ok(Self { device: mount.device, point: mount.point, size, free, available })
@@ -122,7 +127,9 @@ fn families<'a>(mounts: impl Iterator<Item = &'a Mount> + Clone, answers: &[Resu
         let reason = answer.as_ref().err().map_or("", String::as_str);
         table.row(&[&mount.device, &mount.point, &mount.fstype, reason]);
         table.set(error, f64::from(u8::from(answer.is_err())));
-        table.set(readonly, f64::from(u8::from(mount.readonly)));
+        // That ext4 made it read-only after an error is no change of the table.
+        let is_readonly = answer.as_ref().map_or(mount.readonly, |space| space.readonly);
+        table.set(readonly, f64::from(u8::from(is_readonly)));
         if let Ok(space) = answer {
             table.set(size, space.size);
             table.set(free, space.free);
@@ -149,6 +156,7 @@ fn devices<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Vec<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::host::Roots;
 
     #[test]
     fn a_mount_that_only_the_host_has_is_not_measured_by_what_lies_below() {
@@ -161,7 +169,7 @@ mod tests {
                 std::fs::write(folder.path().join(process).join("mountinfo"), text).unwrap();
             }
             let roots = Roots { proc: folder.path().to_owned(), ..Roots::default() };
-            let families = collect(&mut Files::new(&roots)).unwrap();
+            let families = collect(&mut Files::new(roots.clone())).unwrap();
             let errors = families.iter().find(|it| it.metric().name == "node_filesystem_device_error").unwrap();
             let srv = errors.samples().find(|sample| sample.label("mountpoint") == Some("/srv")).unwrap();
             srv.label("device_error").unwrap_or_default().to_owned()
@@ -178,7 +186,7 @@ mod tests {
         let mounts = mount::parse(
             "27 1 254:0 / / ro - ext4 /dev/vda rw\n36 27 0:41 / /backup rw - nfs4 nas:/backup rw,vers=4.2\n",
         );
-        let space = Space { size: 1000.0, free: 500.0, available: 400.0, files: 10.0, files_free: 5.0 };
+        let space = Space { size: 1000.0, free: 500.0, available: 400.0, files: 10.0, files_free: 5.0, readonly: true };
         let families = families(mounts.iter(), &[Ok(space), Err("mountpoint timeout".to_owned())]);
         let found = |name: &str| -> Vec<(String, String, f64)> {
             let family = families.iter().find(|family| family.metric().name == name).unwrap();

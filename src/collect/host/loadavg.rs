@@ -19,7 +19,7 @@ const LOADS: [Described; 3] = [
     Described::gauge("node_load15", &[], "Load average of 15 minutes"),
 ];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("loadavg");
     let text = files.text(&path)?;
     let loads = parse(&text).ok_or_else(|| file::malformed(&path, "expected three load averages"))?;

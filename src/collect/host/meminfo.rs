@@ -17,7 +17,7 @@ const SIZE: Described = Described::gauge("node_memory_{}_bytes", &[], "Field {} 
 /// Huge pages are counted, not measured, and so have no unit.
 const NUMBER: Described = Described::gauge("node_memory_{}", &[], "Field {} of /proc/meminfo");
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("meminfo");
     let families = parse(&files.text(&path)?);
     if families.is_empty() { Err(file::malformed(&path, "expected lines `MemTotal: N kB`")) } else { Ok(families) }

@@ -1,10 +1,7 @@
 //! /sys/class/net: the state of the interfaces.
 
-use std::fs;
-use std::path::Path;
-
 use super::HostCollector;
-use super::file::{self, Files};
+use super::file::Files;
 use crate::collect::CollectError;
 use crate::metric::{Described, Family, Table};
 
@@ -54,47 +51,39 @@ const NUMBERS: [(Described, &str); 5] = [
     (MTU, "mtu"),
 ];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
-    let folder = files.roots.sys.join("class/net");
-    let entries = fs::read_dir(&folder).map_err(|e| file::unreadable(&folder, e))?;
-    let mut devices: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    devices.sort();
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
+    let devices = files.interfaces()?;
     let (mut table, up) = Table::of(&UP);
     let numbers = NUMBERS.map(|(metric, file)| (table.describe(&metric), file));
     let speed = table.describe(&SPEED);
     for device in &devices {
-        let folder = folder.join(device);
         // `bonding_masters` lies here too, and is no interface.
-        let Some(is_up) = files.word(&folder.join("operstate")).map(|state| state == "up") else { continue };
+        let Some(is_up) = files.word_of(device, "operstate").map(|state| state == "up") else { continue };
         table.row(&[device]);
         table.set(up, f64::from(u8::from(is_up)));
         for (column, file) in &numbers {
-            table.set_known(*column, files.number(&folder.join(file)));
+            table.set_known(*column, files.number_of(device, file));
         }
-        table.set_known(speed, speed_of(files, &folder));
+        table.set_known(speed, files.number_of(device, "speed").and_then(speed_of));
     }
     Ok(table.into_families())
 }
 
-/// The speed of an interface in bytes per second, if it is known.
-pub(super) fn speed_of(files: &mut Files<'_>, interface: &Path) -> Option<f64> {
+/// The speed of an interface in bytes per second by what its file `speed` says, if it is known.
+pub(super) fn speed_of(megabits: f64) -> Option<f64> {
     // -1 and 4294967295 both stand for "unknown", by driver and kernel.
-    let megabits = files.number(&interface.join("speed")).filter(|speed| (0.0..f64::from(u32::MAX)).contains(speed))?;
-    Some(megabits * MEGABIT)
+    (0.0..f64::from(u32::MAX)).contains(&megabits).then_some(megabits * MEGABIT)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::host::Roots;
 
     #[test]
     fn an_unknown_speed_is_absent() {
-        let folder = tempfile::tempdir().unwrap();
-        let cases = [("10000\n", Some(1.25e9)), ("0", Some(0.0)), ("-1\n", None), ("4294967295\n", None), ("", None)];
-        for (text, expected) in cases {
-            fs::write(folder.path().join("speed"), text).unwrap();
-            assert_eq!(speed_of(&mut Files::new(&Roots::default()), folder.path()), expected, "{text:?}");
+        let cases = [(10_000.0, Some(1.25e9)), (0.0, Some(0.0)), (-1.0, None), (4_294_967_295.0, None)];
+        for (megabits, expected) in cases {
+            assert_eq!(speed_of(megabits), expected, "{megabits}");
         }
     }
 }

@@ -63,15 +63,14 @@ const FIELDS: [Field; 16] = [
     |d| d.sent_compressed,
 ];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("net/dev");
     let text = files.text(&path)?;
     let status =
         InterfaceDeviceStatus::from_buf_read(text.as_bytes()).map_err(|e| file::malformed(&path, e.to_string()))?;
     let mut devices: Vec<_> = status.0.into_values().collect();
     devices.sort_by(|left, right| left.name.cmp(&right.name));
-    let folder = files.roots.sys.join("class/net");
-    Ok(families(&devices, |device| files.number(&folder.join(device).join("statistics/rx_nohandler"))))
+    Ok(families(&devices, |device| files.number_of(device, "statistics/rx_nohandler")))
 }
 
 fn families(devices: &[DeviceStatus], mut nohandler: impl FnMut(&str) -> Option<f64>) -> Vec<Family> {

@@ -48,7 +48,7 @@ const LINES: [(&str, &str, Described); 6] = [
     ("irq", "full", IRQ_STALLED),
 ];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let folder = files.roots.proc.join("pressure");
     let mut families = Vec::new();
     for resource in ["cpu", "io", "memory", "irq"] {
@@ -62,7 +62,7 @@ fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
     Ok(families)
 }
 
-fn read<'a>(files: &'a mut Files<'_>, path: &Path) -> Result<Option<Cow<'a, str>>, CollectError> {
+fn read<'a>(files: &'a mut Files, path: &Path) -> Result<Option<Cow<'a, str>>, CollectError> {
     match files.text(path) {
         Ok(text) => Ok(Some(text)),
         Err(CollectError::Skipped(_)) => Ok(None),

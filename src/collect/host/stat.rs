@@ -30,7 +30,7 @@ const LINES: [(&str, Described); 6] = [
     ("procs_blocked", BLOCKED),
 ];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("stat");
     let families = parse(files.stat()?);
     if families.is_empty() { Err(file::malformed(&path, "expected a line `ctxt …`")) } else { Ok(families) }

@@ -13,7 +13,7 @@ pub(super) const COLLECTOR: HostCollector =
 
 const TIME: Described = Described::gauge("node_time_seconds", &[], "The host's clock, in seconds since 1970");
 
-fn collect(_: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(_: &mut Files) -> Result<Vec<Family>, CollectError> {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|_| CollectError::Skipped("the clock stands before 1970".to_owned()))?;

@@ -19,7 +19,7 @@ const INFO: Described = Described::gauge(
 /// The file of each label.
 const FILES: [&str; 6] = ["ostype", "osrelease", "version", "arch", "hostname", "domainname"];
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     // The same words with one call instead of 18.
     let values = if files.roots.proc == Path::new("/proc") { of_this_host() } else { copied(files)? };
     let (mut table, fact) = Table::of(&INFO);
@@ -34,7 +34,7 @@ fn of_this_host() -> [String; 6] {
         .map(|word| word.to_string_lossy().trim().to_owned())
 }
 
-fn copied(files: &mut Files<'_>) -> Result<[String; 6], CollectError> {
+fn copied(files: &mut Files) -> Result<[String; 6], CollectError> {
     let folder = files.roots.proc.join("sys/kernel");
     let mut values = FILES.map(|name| files.word(&folder.join(name)).map(str::to_owned));
     let [_, release, _, machine, ..] = &mut values;
@@ -55,7 +55,7 @@ mod tests {
     fn a_copied_tree_says_of_this_host_what_uname_says() {
         let labels = |proc: &str| {
             let roots = Roots { proc: proc.into(), ..Roots::default() };
-            let families = collect(&mut Files::new(&roots)).unwrap();
+            let families = collect(&mut Files::new(roots.clone())).unwrap();
             let sample = families[0].samples().next().unwrap();
             sample.labels().map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
         };

@@ -15,7 +15,7 @@ pub(super) const COLLECTOR: HostCollector = HostCollector {
 
 const FIELD: Described = Described::unknown("node_vmstat_{}", &[], "Field {} of /proc/vmstat");
 
-fn collect(files: &mut Files<'_>) -> Result<Vec<Family>, CollectError> {
+fn collect(files: &mut Files) -> Result<Vec<Family>, CollectError> {
     let path = files.roots.proc.join("vmstat");
     Ok(parse(&files.text(&path)?))
 }

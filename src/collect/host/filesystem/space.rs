@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::mount::Mount;
 
 /// Bytes and inodes of a file system.
@@ -17,6 +19,7 @@ pub(super) struct Space {
     pub(super) available: f64,
     pub(super) files: f64,
     pub(super) files_free: f64,
+    pub(super) readonly: bool,
 }
 
 /// After this long without an answer the next mount is asked by a further thread.
@@ -62,6 +65,7 @@ pub(super) fn ask(point: &Path) -> Result<Space, String> {
         available: bytes(found.f_bavail),
         files: found.f_files as f64,
         files_free: found.f_ffree as f64,
+        readonly: found.f_flag.contains(StatVfsMountFlags::RDONLY),
     })
 }
 
@@ -183,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    const SPACE: Space = Space { size: 8.0, free: 4.0, available: 2.0, files: 1.0, files_free: 0.0 };
+    const SPACE: Space = Space { size: 8.0, free: 4.0, available: 2.0, files: 1.0, files_free: 0.0, readonly: false };
 
     fn mounts(points: &[&str]) -> Arc<[Mount]> {
         let line = |(id, point)| format!("{id} 1 8:1 / {point} rw - ext4 /dev/sda1 rw\n");
