@@ -77,10 +77,15 @@ async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Room>, mut sto
         match accepted {
             Ok((stream, address)) => {
                 failing = false;
-                if let Some(taken) = room.take().await {
+                // While this one waits for a seat, the others wait in the kernel's queue.
+                let taken = tokio::select! {
+                    _ = stopped.changed() => break,
+                    taken = room.take() => taken,
+                };
+                if let Some(taken) = taken {
                     connections.spawn(attend(stream, taken, Arc::clone(&door), stopped.clone()));
                 } else {
-                    debug!(%address, "connection closed at once, as many as there may be are being served");
+                    debug!(%address, "connection closed, as many as there may be are being served");
                 }
             }
             // The client has gone again.
@@ -155,7 +160,7 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits { most: 4, ask: LONG, answer: LONG, take: LONG, idle: LONG }
+        Limits { most: 4, ask: LONG, answer: LONG, take: LONG, idle: LONG, grace: SHORT / 30, wait: LONG }
     }
 
     impl Running {
@@ -163,6 +168,17 @@ mod tests {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
             stream.write_all(said.as_bytes()).await.unwrap();
             stream
+        }
+
+        /// So many connections that are in the middle of an answer.
+        async fn served(&self, count: usize) -> Vec<TcpStream> {
+            let mut served = Vec::new();
+            for _ in 0..count {
+                let stream = self.connect("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+                stream.readable().await.unwrap();
+                served.push(stream);
+            }
+            served
         }
 
         /// The status of the answer to these bytes, after which the connection is closed.
@@ -271,19 +287,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_can_be_served_are_closed_at_once() {
+    async fn more_than_can_be_served_wait_for_a_seat_but_not_for_ever() {
         let running = start(limits()).await;
-        let mut served = Vec::new();
-        for _ in 0..limits().most {
-            let stream = running.connect("GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
-            stream.readable().await.unwrap();
-            served.push(stream);
-        }
-        assert_eq!(rest(running.connect(GET).await).await, "");
+        let mut served = running.served(limits().most).await;
+        let asking = running.connect("GET / HTTP/1.0\r\n\r\n").await;
+        assert!(timeout(SHORT, asking.readable()).await.is_err(), "it was closed or answered beside all others");
         drop(served.pop());
-        let began = Instant::now();
-        while running.status("GET / HTTP/1.0\r\n\r\n").await != "200" {
-            assert!(began.elapsed() < LONG);
+        assert!(rest(asking).await.starts_with("HTTP/1.0 200 "));
+
+        let running = start(Limits { wait: SHORT, ..limits() }).await;
+        let _served = running.served(limits().most).await;
+        assert_eq!(rest(running.connect(GET).await).await, "");
+    }
+
+    #[tokio::test]
+    async fn many_more_readers_than_seats_are_all_answered() {
+        let running = start(limits()).await;
+        let mut readers = JoinSet::new();
+        for _ in 0..50 * limits().most {
+            let stream = running.connect("GET / HTTP/1.0\r\n\r\n").await;
+            readers.spawn(rest(stream));
+        }
+        while let Some(answer) = readers.join_next().await {
+            assert!(answer.unwrap().starts_with("HTTP/1.0 200 "));
         }
     }
 

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// More connections than any number of Prometheis and checks has open at once.
 const MOST: usize = 256;
 /// An answer that nobody took for so long may be given up for a new connection.
 const SLOW: Duration = Duration::from_secs(5);
+/// How often who waits for a seat looks whether one can be given up by now. One that is free is had at once.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How many connections there may be, and how long each may take over what it does.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,11 @@ pub(super) struct Limits {
     pub(super) take: Duration,
     /// Between two requests.
     pub(super) idle: Duration,
+    /// Within this time a connection that has not asked keeps its seat though others want it: what it asks is on its way, or
+    /// here and not read yet.
+    pub(super) grace: Duration,
+    /// How long a new connection waits for a seat.
+    pub(super) wait: Duration,
 }
 
 impl Default for Limits {
@@ -41,6 +49,9 @@ impl Default for Limits {
             take: Duration::from_secs(60),
             // As long as Prometheus keeps an idle connection itself.
             idle: Duration::from_secs(300),
+            grace: Duration::from_millis(500),
+            // Until an answer that nobody takes may be given up, and nobody asks for longer than Prometheus by default.
+            wait: 2 * SLOW,
         }
     }
 }
@@ -117,17 +128,28 @@ impl Room {
     }
 
     /// A seat for a new connection. When all are taken, the connection that has waited longest for its client loses its
-    /// own: whoever opens connections and says nothing cannot keep others out. None when all are being served.
+    /// own: whoever opens connections and says nothing cannot keep others out. When all are being served, the new one waits;
+    /// none if that takes too long.
     pub(super) async fn take(self: &Arc<Self>) -> Option<Taken> {
-        let free = match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(free) => free,
-            // The place is free when the other's file descriptor is closed, not before.
-            Err(_) if self.evict() => Arc::clone(&self.free).acquire_owned().await.ok()?,
-            Err(_) => return None,
-        };
+        let free = timeout(self.limits.wait, self.free_place()).await.ok().flatten()?;
         let seat = Arc::new(Seat::new(self.limits));
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&seat));
         Some(Taken { room: Arc::clone(self), seat, _free: free })
+    }
+
+    async fn free_place(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let free = Arc::clone(&self.free);
+            match free.clone().try_acquire_owned() {
+                Ok(free) => return Some(free),
+                // The place is free when the other's file descriptor is closed, not before.
+                Err(_) if self.evict() => return free.acquire_owned().await.ok(),
+                Err(_) => {}
+            }
+            if let Ok(free) = timeout(LOOK, free.acquire_owned()).await {
+                return free.ok();
+            }
+        }
     }
 
     /// Gives up one connection that waits for its client; false if there is none.
@@ -135,7 +157,12 @@ impl Room {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = seats.iter().enumerate().filter_map(|(at, seat)| {
             let (phase, since) = seat.state();
-            let may_go = seat.waits() || phase == Phase::Taking && since.elapsed() > SLOW;
+            let may_go = match phase {
+                Phase::Idle => true,
+                Phase::Asking => since.elapsed() >= self.limits.grace,
+                Phase::Taking => since.elapsed() > SLOW,
+                Phase::Answering => false,
+            };
             may_go.then_some((since, at))
         });
         let Some((_, at)) = waiting.min() else { return false };
@@ -214,7 +241,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_room_gives_the_place_of_who_waits_longest_and_never_of_who_is_served() {
-        let room = Room::new(Limits { most: 2, ..Limits::default() });
+        let limits = Limits { most: 2, grace: Duration::ZERO, wait: Duration::from_millis(100), ..Limits::default() };
+        let room = Room::new(limits);
         let (first, second) = (room.take().await.unwrap(), room.take().await.unwrap());
         first.seat.enter(Phase::Answering);
         let leave = async {
@@ -227,6 +255,19 @@ mod tests {
         assert!(room.take().await.is_none(), "both are served");
         drop(first);
         assert!(room.take().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_was_just_let_in_is_not_sent_away_for_the_next() {
+        let room = Room::new(Limits { most: 1, wait: Duration::from_millis(100), ..Limits::default() });
+        let first = room.take().await.unwrap();
+        assert!(room.take().await.is_none(), "the first had no time to ask");
+        first.seat.enter(Phase::Idle);
+        let leave = async {
+            first.seat.evicted().await;
+            drop(first);
+        };
+        assert!(tokio::join!(room.take(), leave).0.is_some());
     }
 
     #[test]
