@@ -37,12 +37,13 @@ def walks(agent: Agent) -> float:
 
 
 def wait_for_walks(agent: Agent, count: float = 1, seconds: float = 300) -> None:
-    """Waits until so many walks came to their end. Who only asks now and then costs nothing."""
-    deadline = time.monotonic() + seconds
+    """Waits until so many walks came to their end. Asking costs the agent too: the longer it takes, the less often."""
+    began, pause = time.monotonic(), 0.02
     while walks(agent) < count:
-        if time.monotonic() > deadline:
+        if time.monotonic() > began + seconds:
             raise RuntimeError(f"waited {seconds:.0f} s for a walk over the databases")
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause *= 1.3
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,8 @@ def _usual(bench: Bench) -> Table:
         rows.append(_row("started", agent))
         read_first(agent, server)
         rows.append(_row("after the first reading and the walk", agent))
-        for _ in range(5):
-            agent.read()
-            time.sleep(PACE)
-        rows.append(_row("after five readings more", agent))
+        _read_some(bench, agent)
+        rows.append(_row("after some readings more", agent))
         started, usual = agent.resident_kb(), agent.peak_kb()
     definitions = [each for each in all_of(bench) if each.scope == "server"]
     with bench.agent(server, lines="", checks=write_always_due(definitions, bench.new_folder("checks"))) as agent:
@@ -63,7 +61,7 @@ def _usual(bench: Bench) -> Table:
         ],
         [
             Ratio("memory.default", "memory in the default configuration", max(started, usual) / 1024, 12, unit="MB", readme=True),
-            Ratio(f"memory.hour", f"memory after an hour's worth of readings", hour / 1024, 12, unit="MB"),
+            Ratio("memory.hour", "memory after an hour's worth of readings", hour / 1024, 12, unit="MB"),
             Ratio("memory.creep", "memory after two hours' worth, by that after one", later / hour, 1.05, slack=0.02),
         ],
     )
@@ -81,17 +79,12 @@ def _everything(bench: Bench) -> Table:
         usual = agent.configuration.read_text()
         _reload(agent, f'checks = "{checks}"\n{usual}')
         _walk_anew(agent)
-        samples = 0
-        for _ in range(5):
-            samples = agent.read().samples()
-            time.sleep(PACE)
+        samples = _read_some(bench, agent)
         rows.append(_row(f"with {samples:,} samples", agent))
         most, peak = agent.resident_kb(), agent.peak_kb()
         _reload(agent, usual)
         _walk_anew(agent)
-        for _ in range(5):
-            agent.read()
-            time.sleep(PACE)
+        _read_some(bench, agent)
         rows.append(_row("after it", agent))
         after = agent.resident_kb()
     return Table(
@@ -105,6 +98,14 @@ def _everything(bench: Bench) -> Table:
             Ratio("memory.back", "memory after it, by that before", after / before, slack=0.1),
         ],
     )
+
+
+def _read_some(bench: Bench, agent: Agent) -> int:
+    """The samples of the last reading."""
+    for _ in range(bench.rounds(10, 2)):
+        time.sleep(PACE)
+        samples = agent.read().samples()
+    return samples
 
 
 def _row(name: str, agent: Agent) -> list[str]:

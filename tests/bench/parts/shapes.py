@@ -57,7 +57,7 @@ class Shape:
 
 def measure(bench: Bench) -> list[Table]:
     """Each on a server of its own."""
-    databases, tables, connections, objects = (20, 1000, 100, 200) if bench.short else (200, 50_000, 1000, 2000)
+    databases, tables, connections, objects = (5, 500, 50, 100) if bench.short else (200, 50_000, 1000, 2000)
     makers: dict[str, Callable[[], Server]] = {
         f"{databases} databases": lambda: bench.server(databases=databases),
         f"{tables:,} tables in one database": lambda: _with_tables(bench, tables),
