@@ -33,16 +33,19 @@ def main() -> int:
     if options.render:
         report.write(report.read())
         return 0
+    committed = report.read()
+    if options.compare and committed is None:
+        raise SystemExit("there is no docs/benchmarks.json to compare with")
     with Bench(options.short) as bench:
         measured = _measure(bench, options.parts or parts.usual(options.short))
         new = report.Report.of(bench, measured)
     if not measured:
         return 0
     print(new.goals())
-    if options.compare:
-        return report.compare(new, report.read())
+    if options.compare and committed:
+        return report.compare(new, committed)
     if not options.short:
-        report.write(new.over(report.read()))
+        report.write(new.over(committed))
     return 0
 
 
@@ -61,9 +64,7 @@ def _measure(bench: Bench, names: list[str]) -> dict[str, Part]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tests/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts.names()))
     parser.add_argument("--short", action="store_true", help="little of everything, printed only")
     parser.add_argument("--compare", action="store_true", help="against docs/benchmarks.json")

@@ -34,9 +34,7 @@ class Agent(Process):
             f'[[server]]\nname = "bench{number}"\ndsn = "{server.dsn(role)}"\n' for number, server in enumerate(servers, 1)
         )
         self.configuration.write_text(top + lines + named)
-        super().__init__(
-            [program, "serve", "--config", self.configuration, "--listen", "127.0.0.1:0"], log=folder / "agent.log"
-        )
+        super().__init__([program, "serve", "--config", self.configuration, "--listen", "127.0.0.1:0"], log=folder / "agent.log")
         try:
             self.address = self.wait_for("its address", self._listening)
         except BaseException:
@@ -50,6 +48,14 @@ class Agent(Process):
     def counted(self, name: str, query: str = "") -> dict[str, float]:
         """The samples of one name in a reading, by their labels as they are written."""
         return self.read(query).counted(name)
+
+    def wait_for_walk(self) -> None:
+        """Until it has been in all databases of all servers, which it does behind a reading that somebody asked for."""
+        self.wait_for("the walk over the databases", self._walked)
+
+    def _walked(self) -> bool | None:
+        walks = self.counted("pgvitals_databases_walks_total", "?collect[]=server").values()
+        return True if walks and all(walks) else None
 
     def _listening(self) -> str | None:
         found = re.search(r"listening address=(\S+)", self.log.read_text(errors="replace"))

@@ -94,9 +94,7 @@ class Bench:
         tables, statements = self.loaded_with
         return self._stack.enter_context(self.server(databases=12, tables=tables, statements=statements))
 
-    def agent(
-        self, *servers: Server, role: str = "monitor", lines: str = SERVERS_ONLY, checks: Path | None = None
-    ) -> Agent:
+    def agent(self, *servers: Server, role: str = "monitor", lines: str = SERVERS_ONLY, checks: Path | None = None) -> Agent:
         """An agent that watches these servers as this role, for a `with`."""
         return Agent(self.program, self.new_folder("agent"), servers, role=role, lines=lines, checks=checks)
 

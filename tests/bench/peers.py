@@ -24,9 +24,7 @@ class Exporter(Process):
     """One of Prometheus' exporters, on an address of its own choice."""
 
     def __init__(self, arguments: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        super().__init__(
-            [*arguments, "--web.listen-address=127.0.0.1:0"], log=folder / "exporter.log", environment=environment
-        )
+        super().__init__([*arguments, "--web.listen-address=127.0.0.1:0"], log=folder / "exporter.log", environment=environment)
         try:
             self.address = self.wait_for("its address", self._listening)
         except BaseException:
@@ -57,9 +55,8 @@ def collectd(folder: Path, lines: str, *, interval: float = 1) -> Process:
     """collectd with these lines of configuration (LoadPlugin, <Plugin>), reading at this interval in seconds."""
     program = found("collectd", "/usr/sbin/collectd")
     configuration = folder / "collectd.conf"
-    configuration.write_text(
-        f'BaseDir "{folder}"\nPIDFile "{folder}/collectd.pid"\nTypesDB "/usr/share/collectd/types.db"\nInterval {interval}\n{lines}\n'
-    )
+    files = f'BaseDir "{folder}"\nPIDFile "{folder}/collectd.pid"\nTypesDB "/usr/share/collectd/types.db"\n'
+    configuration.write_text(f"{files}Interval {interval}\n{lines}\n")
     return Process([program, "-f", "-C", configuration], log=folder / "collectd.log")
 
 

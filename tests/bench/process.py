@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -107,14 +108,10 @@ class Process:
         """Ends it and what it started, by force if it takes longer than ten seconds."""
         if self._child.poll() is None:
             self._child.send_signal(self._end_signal)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(10)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self._child.wait()
 
     def __enter__(self) -> Self:

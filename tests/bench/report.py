@@ -1,4 +1,4 @@
-"""What was measured as documents: docs/benchmarks.json has all of it, docs/benchmarks.md and the README's table are made of that."""
+"""What was measured as documents: docs/benchmarks.json, and made of it docs/benchmarks.md and the README's table."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import parts
 from bench import ROOT, Bench
-from table import Part, Ratio, Table, markdown_table
+from table import Part, Ratio, Table, markdown_table, wrapped
 
 JSON = ROOT / "docs" / "benchmarks.json"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
+INTRODUCTION = (
+    "Written by `make bench`, not by hand.",
+    "pgvitals and the programs beside it are measured in one run; what is compared takes turns in one loop, so",
+    "that noise hits both.",
+    "Ratios count, not milliseconds: ours divided by the other's ([why so](decisions/041-benchmarks.md)).",
+)
 BEGIN, END = "<!-- benchmarks: written by make bench -->", "<!-- end of benchmarks -->"
 
 
@@ -46,12 +53,7 @@ class Report:
 
     def goals(self) -> str:
         """The goals, and whether they are reached."""
-        rows = [
-            [ratio.text, ratio.wanted(), ratio.shown(), "reached" if ratio.reached else "**not reached**"]
-            for ratio in self.ratios().values()
-            if ratio.goal is not None
-        ]
-        return "\n".join(["## Goals", "", *markdown_table(["Goal", "Wanted", "Measured", ""], rows)]) + "\n"
+        return "\n".join(["## Goals", "", *_judged(ratio for ratio in self.ratios().values() if ratio.goal is not None)]) + "\n"
 
     def as_json(self) -> str:
         """For benchmarks.json: first what one looks for in a difference."""
@@ -80,9 +82,7 @@ class Report:
         pieces = [
             "# Benchmarks",
             "",
-            "Written by `make bench`, not by hand. pgvitals and the programs beside it are measured in one run, on one server; what",
-            "is compared takes turns in one loop, so that noise hits both. Ratios count, not milliseconds: they are ours divided by",
-            "the other's. [Why so](decisions/041-benchmarks.md).",
+            wrapped(INTRODUCTION),
             "",
             self.goals(),
             "## Machine and versions",
@@ -96,10 +96,7 @@ class Report:
 
     def readme(self) -> str:
         """The README's table."""
-        rows = [
-            [ratio.text, ratio.peer, ratio.ours, ratio.shown(), ratio.wanted()] for ratio in self.ratios().values() if ratio.readme
-        ]
-        return "\n".join(markdown_table(["", "the other", "pgvitals", "ratio", "goal"], rows))
+        return "\n".join(_judged(ratio for ratio in self.ratios().values() if ratio.readme))
 
 
 def today() -> str:
@@ -127,10 +124,8 @@ def write(report: Report | None) -> None:
         print(f"written: {path.relative_to(ROOT)}")
 
 
-def compare(new: Report, committed: Report | None) -> int:
+def compare(new: Report, committed: Report) -> int:
     """Says what became worse by more than a quarter; 1 if anything did."""
-    if committed is None:
-        raise SystemExit(f"there is no {JSON.relative_to(ROOT)} to compare with")
     before = committed.ratios()
     rows = []
     for name, ratio in new.ratios().items():
@@ -139,6 +134,16 @@ def compare(new: Report, committed: Report | None) -> int:
             rows.append([name, before[name].shown(), ratio.shown(), verdict])
     print("\n".join(markdown_table(["Ratio", "Committed", "Now", ""], rows)))
     return 1 if any(row[3] for row in rows) else 0
+
+
+def _judged(ratios: Iterable[Ratio]) -> list[str]:
+    columns = ["", "the other", "pgvitals", "measured", "goal", ""]
+    verdicts = {True: "reached", False: "**not reached**"}
+    rows = [
+        [ratio.text, ratio.peer, ratio.ours, ratio.shown(), ratio.wanted(), verdicts[ratio.reached] if ratio.wanted() else ""]
+        for ratio in ratios
+    ]
+    return markdown_table(columns, rows)
 
 
 def _machine() -> dict[str, str]:
@@ -157,7 +162,13 @@ def _versions(bench: Bench) -> dict[str, str]:
     if commit := _first_line(["git", "-C", str(ROOT), "log", "-1", "--format=%h"]):
         versions["pgvitals"] += f", commit {commit}"
     versions["PostgreSQL"] = _first_line([str(bench.binaries() / "postgres"), "--version"]).removeprefix("postgres (PostgreSQL) ")
-    for package in ("prometheus-postgres-exporter", "prometheus-node-exporter", "collectd-core", "check-postgres", "check-pgactivity"):
+    for package in (
+        "prometheus-postgres-exporter",
+        "prometheus-node-exporter",
+        "collectd-core",
+        "check-postgres",
+        "check-pgactivity",
+    ):
         versions[package] = _first_line(["dpkg-query", "-W", "-f", "${Version}", package]) or "not installed"
     return versions
 

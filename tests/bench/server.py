@@ -186,9 +186,9 @@ class Server:
 class Meter:
     """Counts what a role costs, from its making to `stop`, while others take turns with it.
 
-    The CPU time of backends that live is read from them. What a backend used that ended meanwhile, as one does that lives for one
-    reading only, is what the kernel adds to the postmaster's children when it has ended; together with the postmaster's own time for
-    making it, this is counted for whose `turn` it is.
+    The CPU time of backends that live is read from them. That of a backend that ended meanwhile, as one does that lives for one
+    reading only, is what the kernel then adds to the postmaster's children; with the postmaster's own for making it, this is
+    counted for whose `turn` it is.
     """
 
     def __init__(self, server: Server, role: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from pathlib import Path
@@ -35,10 +36,8 @@ class Session:
 
     def close(self) -> None:
         """Says good-bye and closes the connection."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.sendall(b"X\0\0\0\4")
-        except OSError:
-            pass
         self._socket.close()
 
     def __enter__(self) -> Self:

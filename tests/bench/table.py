@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -48,7 +49,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Table:
-    """A table under a heading, with sentences below it."""
+    """A table under a heading, with sentences below it; an empty one begins a paragraph."""
 
     heading: str
     columns: Sequence[str]
@@ -59,7 +60,7 @@ class Table:
     def markdown(self, level: int = 3) -> str:
         """As it stands in a document; all columns but the first are numbers."""
         lines = [f"{'#' * level} {self.heading}", "", *markdown_table(self.columns, self.rows)]
-        return "\n".join([*lines, *(["", *self.sentences] if self.sentences else [])]) + "\n"
+        return "\n".join([*lines, *(["", wrapped(self.sentences)] if self.sentences else [])]) + "\n"
 
     def as_json(self) -> dict[str, Any]:
         """For benchmarks.json."""
@@ -88,6 +89,12 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     """The lines of a table whose columns but the first are numbers."""
     head = [_line(columns), _line(["---"] + ["--:"] * (len(columns) - 1), spaced=False)]
     return head + [_line(row) for row in rows]
+
+
+def wrapped(sentences: Sequence[str]) -> str:
+    """Sentences as lines of a document; an empty one begins a paragraph."""
+    paragraphs = "\n".join(sentences).split("\n\n")
+    return "\n\n".join(textwrap.fill(text, 130, break_long_words=False, break_on_hyphens=False) for text in paragraphs)
 
 
 def written(value: float, unit: str) -> str:

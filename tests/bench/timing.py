@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import math
 import re
@@ -22,16 +23,15 @@ def median(values: Sequence[float]) -> float:
 
 
 def alternate(turns: Mapping[str, Callable[[], float]], rounds: int, pace: float = 0) -> dict[str, list[float]]:
-    """What each turn returned in each round, such as its seconds. A round lasts `pace` seconds at least, and each begins with
-    another turn, so that none always comes after the same one."""
+    """What each turn returned in each round, such as its seconds. Between two rounds lie `pace` seconds, and each begins with another
+    turn, so that none always comes after the same one."""
     taken: dict[str, list[float]] = {name: [] for name in turns}
     names = list(turns)
     for number in range(rounds):
-        began = time.monotonic()
         for at in range(len(names)):
             name = names[(number + at) % len(names)]
             taken[name].append(turns[name]())
-        time.sleep(max(0.0, began + pace - time.monotonic()))
+        time.sleep(pace)
     return taken
 
 
@@ -51,13 +51,17 @@ class Page:
     status: int
     body: bytes
 
+    def plain(self) -> bytes:
+        """The body, unpacked if it came compressed."""
+        return gzip.decompress(self.body) if self.body.startswith(b"\x1f\x8b") else self.body
+
     def text(self) -> str:
-        """The body, which was not compressed."""
-        return self.body.decode()
+        """The same as text."""
+        return self.plain().decode()
 
     def samples(self) -> int:
         """Lines that are neither empty nor comments."""
-        return sum(1 for line in self.body.splitlines() if line and not line.startswith(b"#"))
+        return sum(1 for line in self.plain().splitlines() if line and not line.startswith(b"#"))
 
     def counted(self, name: str) -> dict[str, float]:
         """The samples of one name, by their labels as they are written: `{server="bench1",…}`, or nothing."""
@@ -75,7 +79,7 @@ def fetch(address: str, path: str = "/metrics", *, compressed: bool = False, tim
     began = time.perf_counter()
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
-        connection.request("GET", path, headers={"Accept-Encoding": "gzip"} if compressed else {"Accept-Encoding": "identity"})
+        connection.request("GET", path, headers={"Accept-Encoding": "gzip" if compressed else "identity"})
         answer = connection.getresponse()
         body = answer.read()
     finally:

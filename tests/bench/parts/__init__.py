@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 def load(name: str) -> PartModule:
     """The part of this name."""
-    return importlib.import_module(f"parts.{name}")  # type: ignore[return-value]
+    return importlib.import_module(f"parts.{name}")
 
 
 def usual(short: bool) -> list[str]:

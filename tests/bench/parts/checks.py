@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ OWN = (
     "replication-lag",
 )
 ORIGINAL, DIRECT, AGENT = "the original", "pgvitals", "with an agent"
-COLUMNS = ("", *(f"{way}, {what}" for way in (ORIGINAL, DIRECT, AGENT) for what in ("time", "memory")), "direct by the original", "agent by the original")  # fmt: skip
+MEASURES = [f"{way}, {what}" for way in (ORIGINAL, DIRECT, AGENT) for what in ("time", "memory")]
+COLUMNS = ("", *MEASURES, "direct by the original", "agent by the original")
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,13 @@ def _measure(bench: Bench, home: Path, commands: Mapping[str, Sequence[str]]) ->
         code = run(command, environment).code
         if code not in (0, 1, 2, 3):
             raise RuntimeError(f"{name} ends with {code}: {' '.join(command)}")
-    turns: dict[str, Callable[[], float]] = {
-        name: lambda command=command: run(command, environment).seconds for name, command in commands.items()
-    }
+    turns: dict[str, Callable[[], float]] = {name: partial(_seconds_of, command, environment) for name, command in commands.items()}
     taken = alternate(turns, bench.rounds(15))
     return {name: Way(median(taken[name]), peak_kb_of(command, environment)) for name, command in commands.items()}
+
+
+def _seconds_of(command: Sequence[str], environment: Mapping[str, str]) -> float:
+    return run(command, environment).seconds
 
 
 def _plugin_table(plugin: str, checks: Mapping[str, Ways]) -> Table:
@@ -197,10 +201,18 @@ def _own_table(own: Mapping[str, Ways]) -> Table:
         times = {name: ways[way].seconds * 1000 for name, ways in own.items()}
         slowest = max(times, key=lambda name: times[name])
         ratios += [
-            Ratio(f"checks.own_{_key(way)}_ms", f"`pgvitals check`, {key}, median of {len(own)}", median(list(times.values())), limit, "ms"),
+            Ratio(
+                f"checks.own_{_key(way)}_ms",
+                f"`pgvitals check`, {key}, median of {len(own)}",
+                median(list(times.values())),
+                limit,
+                "ms",
+            ),
             Ratio(f"checks.own_{_key(way)}_slowest_ms", f"`{slowest}`, {key}, the slowest of these", times[slowest], limit, "ms"),
         ]
-    return Table("Our own checks", ("", "direct, time", "direct, memory", "with an agent, time", "with an agent, memory"), rows, (), ratios)
+    return Table(
+        "Our own checks", ("", "direct, time", "direct, memory", "with an agent, time", "with an agent, memory"), rows, (), ratios
+    )
 
 
 def _key(way: str) -> str:

@@ -13,7 +13,7 @@ from agent import Agent
 from bench import ROOT, Bench
 from definitions import Definition
 from server import Cost, Server
-from table import Table, markdown_table
+from table import Table, markdown_table, wrapped
 from timing import Page
 
 TITLE = "What a reading costs the server"
@@ -53,7 +53,7 @@ def _whole(bench: Bench, server: Server) -> list[list[str]]:
         meter = server.meter()
         page = agent.read()
         first = [*_counted(meter.stop()), *_shown(page)]
-        agent.wait_for("the walk over the databases", lambda: _walked(agent) or None)
+        agent.wait_for_walk()
         agent.read()
         bench.say("in steady state")
         time.sleep(PACE)
@@ -74,7 +74,7 @@ def _whole(bench: Bench, server: Server) -> list[list[str]]:
 
 def _by_collector(bench: Bench, server: Server, catalog: Sequence[Definition]) -> list[list[str]]:
     rows: list[tuple[float, list[str]]] = []
-    folder = definitions.write_always_due(catalog, bench.new_folder("checks"))
+    folder = definitions.write(catalog, bench.new_folder("checks"), "1ms")
     with bench.agent(server, checks=folder) as agent:
         for number, definition in enumerate(catalog, 1):
             if number % 10 == 0:
@@ -105,7 +105,7 @@ def _runs(bench: Bench, server: Server, agent: Agent, name: str) -> tuple[Cost, 
 def _walk(bench: Bench, server: Server, agent: Agent, name: str) -> tuple[Cost, Page]:
     """Of one run in each database, with the beginning of a session in each."""
     server.forget("monitor")
-    command = [bench.program, "once", "--config", agent.configuration, name]
+    command = [str(bench.program), "once", "--config", str(agent.configuration), name]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return _sum(server, f"NOT ({IS_PROBE})"), Page(0, 200, done.stdout)
 
@@ -115,14 +115,11 @@ def _runs_of(page: Page, collector: str) -> int:
     return int(sum(value for labels, value in runs.items() if f'collector="{collector}"' in labels))
 
 
-def _walked(agent: Agent) -> bool:
-    return sum(agent.counted("pgvitals_databases_walks_total", definitions.query(["server"])).values()) > 0
-
-
 def _sum(server: Server, condition: str) -> Cost:
     """What those statements cost since the last meter was made."""
     ((calls, execution, planning, rows),) = server.sql(
-        "SELECT coalesce(sum(calls), 0), coalesce(sum(total_exec_time), 0), coalesce(sum(total_plan_time), 0), coalesce(sum(rows), 0) "
+        "SELECT coalesce(sum(calls), 0), coalesce(sum(total_exec_time), 0), coalesce(sum(total_plan_time), 0), "
+        "coalesce(sum(rows), 0) "
         f"FROM pg_stat_statements WHERE userid = 'monitor'::regrole AND {condition}"
     )
     return Cost(float(calls or 0), float(execution or 0), float(planning or 0), float(rows or 0))
@@ -134,7 +131,7 @@ def _counted(cost: Cost) -> list[str]:
 
 def _shown(page: Page) -> list[str]:
     """Samples and bytes, without what the agent says of itself."""
-    lines = [line for line in page.body.splitlines() if line.startswith(b"pg_") and not line.startswith(b"pg_up")]
+    lines = [line for line in page.plain().splitlines() if line.startswith(b"pg_") and not line.startswith(b"pg_up")]
     return [str(len(lines)), str(sum(len(line) + 1 for line in lines))]
 
 
@@ -148,17 +145,31 @@ def _document(bench: Bench, whole: Sequence[Sequence[str]], collectors: Sequence
         [
             "# What a reading costs",
             "",
-            f"Written by `make cost`, not by hand. One PostgreSQL {version} with 12 databases, {tables} tables and {statements}",
-            "statements; every number is one that the server counted for the role of the agent, with `pg_stat_statements`: queries, the",
-            "milliseconds it planned and executed them, and the rows it gave. Samples and bytes are those of `/metrics`, without the agent's",
-            f"own. The machine has {cpus} CPUs and other work to do, so milliseconds are to be compared with one another. What is not in them,",
-            "parsing and the way there and back, is in the CPU time of [the benchmarks](benchmarks.md).",
+            wrapped(
+                [
+                    f"Written by `make cost`, not by hand. One PostgreSQL {version} with 12 databases, {tables} tables and",
+                    f"{statements} statements; every number is one that the server counted for the role of the agent, with",
+                    "`pg_stat_statements`: queries, the milliseconds it planned and executed them, and the rows it gave. Samples",
+                    "and bytes",
+                    f"are those of `/metrics`, without the agent's own. The machine has {cpus} CPUs and other work to do, so",
+                    "milliseconds",
+                    "are to be compared with one another. What is not in them, parsing and the way there and back, is in the CPU",
+                    "time of",
+                    "[the benchmarks](benchmarks.md).",
+                ]
+            ),
             "",
             *markdown_table(["A reading", *measures], whole),
             "",
-            "By collector, each asked alone, the costliest first. A result is used again for the time given, however many readers there are;",
-            "what takes the server longer is asked less often, so that no collector has more than one per cent of its time. What is asked in",
-            "each database includes the beginning of a session in each.",
+            wrapped(
+                [
+                    "By collector, each asked alone, the costliest first. A result is used again for the time given, however many",
+                    "readers",
+                    "there are; what takes the server longer is asked less often, so that no collector has more than one per cent",
+                    "of its",
+                    "time. What is asked in each database includes the beginning of a session in each.",
+                ]
+            ),
             "",
             *by_collector,
             "",

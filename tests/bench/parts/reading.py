@@ -1,4 +1,4 @@
-"""One reading, beside postgres_exporter: what it takes, what it costs the server, when it is the first, one of many, or has sizes to
+"""One reading, beside postgres_exporter: what it takes and costs the server when it is the first, one of many, or has sizes to
 count."""
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ PEER, FAMILIES, ALL = "postgres_exporter", "pgvitals, the same families and more
 # The roles by which the server tells their cost apart.
 ROLES = {PEER: "exporter", FAMILIES: "families", ALL: "monitor"}
 # Longer than what is asked in every reading is used again.
-PACE = 1.2
+PACE = 1.1
 # What an exporter shows of itself.
 OWN = re.compile(r"(go|process|promhttp|postgres_exporter|pg_exporter|pg_scrape)_|pg_up$")
 # What a walk over the databases asks, by the times for which it is used again; and how many of each an hour has at most.
 WALKS = {60: 48, 300: 8, 3600: 4}
+WALK = "walk "
 
 Contest = dict[str, Figures]
 
@@ -50,23 +51,28 @@ class Superset:
 def measure(bench: Bench) -> list[Table]:
     """Cold, steady, and with sizes due."""
     server, catalog = bench.loaded, definitions.all_of(bench)
-    asked_once = [each for each in catalog if each.scope == "server"]
     with bench.agent(server) as agent, postgres_exporter(server, bench.new_folder("peer")) as peer:
         superset = find_superset(catalog, agent, peer)
     bench.say(f"the peer's families are shown by: {' '.join(superset.collectors)}")
     cold = _cold(bench, server, superset, catalog)
-    steady = _side_by_side(bench, "steady", superset, None)
-    often = definitions.write_always_due((each for each in asked_once if each.seconds <= 60), bench.new_folder("checks"))
-    minute = _side_by_side(bench, "as once a minute", superset, often)
-    always = definitions.write_always_due(asked_once, bench.new_folder("checks"))
-    due = _side_by_side(bench, "with sizes due", superset, always)
-    return [_steady_table(superset, steady), _due_table(due), _hour_table(minute, due, cold), _cold_table(cold)]
+    steady = _side_by_side(bench, "steady", superset, _checks(bench, catalog, due=0), PACE)
+    packed = _side_by_side(bench, "compressed", superset, _checks(bench, catalog, due=0), PACE, compressed=True)
+    minute = _side_by_side(bench, "as once a minute", superset, _checks(bench, catalog, due=60))
+    due = _side_by_side(bench, "with sizes due", superset, _checks(bench, catalog, due=3600))
+    return [
+        _steady_table(superset, steady),
+        _packed_table(packed),
+        _due_table(due),
+        _hour_table(minute, due, cold),
+        _cold_table(cold),
+    ]
 
 
 def find_superset(catalog: Sequence[Definition], agent: Agent, peer: Exporter) -> Superset:
     """Compares what both show, collector by collector, those first that are asked once per server."""
     wanted = {name for name in peer.read().names() if not OWN.match(name)}
     agent.read()
+    agent.wait_for_walk()
     chosen: list[str] = []
     for scope in ("server", "database"):
         there = [each.name for each in catalog if wanted and each.scope == scope]
@@ -77,7 +83,17 @@ def find_superset(catalog: Sequence[Definition], agent: Agent, peer: Exporter) -
     return Superset(sorted(chosen), sorted(wanted))
 
 
-def _side_by_side(bench: Bench, how: str, superset: Superset, checks: Path | None) -> Contest:
+def _checks(bench: Bench, catalog: Sequence[Definition], due: float) -> Path:
+    """Definitions by which all is due in every reading that is used again for so many seconds or less; but no second walk over the
+    databases comes between: its sessions would be taken for another program's."""
+    folder = bench.new_folder("checks")
+    definitions.write((each for each in catalog if each.scope == "database"), folder, "1h")
+    return definitions.write((each for each in catalog if each.scope == "server" and each.seconds <= due), folder, "1ms")
+
+
+def _side_by_side(
+    bench: Bench, how: str, superset: Superset, checks: Path, pace: float = 0, *, compressed: bool = False
+) -> Contest:
     bench.say(how)
     server = bench.loaded
     with ExitStack() as stack:
@@ -85,14 +101,15 @@ def _side_by_side(bench: Bench, how: str, superset: Superset, checks: Path | Non
         families = stack.enter_context(bench.agent(server, role=ROLES[FAMILIES], checks=checks))
         everything = stack.enter_context(bench.agent(server, role=ROLES[ALL], checks=checks))
         families.read(superset.query)
-        everything.read()  # waits for the walk over all databases, which then rests
+        everything.read()
+        everything.wait_for_walk()
         readers = {
-            PEER: Reader(server, ROLES[PEER], peer, peer.read),
-            FAMILIES: Reader(server, ROLES[FAMILIES], families, lambda: families.read(superset.query)),
-            ALL: Reader(server, ROLES[ALL], everything, everything.read),
+            PEER: Reader(server, ROLES[PEER], peer, lambda: peer.read(compressed=compressed)),
+            FAMILIES: Reader(server, ROLES[FAMILIES], families, lambda: families.read(superset.query, compressed=compressed)),
+            ALL: Reader(server, ROLES[ALL], everything, lambda: everything.read(compressed=compressed)),
         }
         turns = {name: reader.turn for name, reader in readers.items()}
-        taken = alternate(turns, bench.rounds(30, 3), PACE if checks is None else 0)
+        taken = alternate(turns, bench.rounds(40, 3), pace)
         return {name: reader.figures(taken[name]) for name, reader in readers.items()}
 
 
@@ -112,20 +129,23 @@ def _cold(bench: Bench, server: Server, superset: Superset, catalog: Sequence[De
     seen: dict[str, list[Figures]] = {name: [] for name in starts}
     for _ in range(bench.rounds(6, 1)):
         for name, (whose, start, path) in starts.items():
-            seen[name].append(_first_reading(server, whose, start, path))
+            walks = name == ALL or name.startswith(WALK)
+            seen[name].append(_first_reading(server, whose, start, path, walks=walks))
     return {name: mean(figures) for name, figures in seen.items()}
 
 
-def _first_reading(server: Server, role: str, start: Callable[[], Exporter | Agent], query: str) -> Figures:
+def _first_reading(server: Server, role: str, start: Callable[[], Exporter | Agent], query: str, *, walks: bool) -> Figures:
     meter = server.meter(role)
     with meter.turn(), start() as process:
         page = fetch(process.address, f"/metrics{query}")
+        if walks and isinstance(process, Agent):
+            process.wait_for_walk()
         cpu, resident = process.cpu_ns() / 1e6, process.resident_kb()
     return Figures([page.seconds], cpu, meter.stop(), page, resident)
 
 
 def _walk(seconds: int) -> str:
-    return f"walk {seconds}"
+    return f"{WALK}{seconds}"
 
 
 def _steady_table(superset: Superset, steady: Contest) -> Table:
@@ -136,12 +156,14 @@ def _steady_table(superset: Superset, steady: Contest) -> Table:
         COLUMNS,
         [figures.row(name) for name, figures in steady.items()],
         [
-            "CPU of the server is that of the backends as the kernel counts it: of those that live, read from them; of those that lived",
-            "for one reading, as postgres_exporter's do, what the postmaster is told at their end; and the postmaster's own for making",
-            "them. Statements are what `pg_stat_statements` counts, which is neither parsing nor the way there and back.",
+            "CPU of the server is that of the backends as the kernel counts it: of those that live, read from them; of those that",
+            "lived for one reading, as postgres_exporter's do, what the postmaster is told at their end; and the",
+            "postmaster's own for",
+            "making them.",
+            "Statements are what `pg_stat_statements` counts, which is neither parsing nor the way there and back.",
             "",
-            f"The same families and more: {', '.join(f'`{name}`' for name in superset.collectors)}, found by comparing the pages;",
-            f"all collectors: the default, without host and history. {_missing(superset)}",
+            f"The same families and more: {', '.join(f'`{name}`' for name in superset.collectors)}, found by comparing the pages.",
+            f"All collectors: the default, without host and history; what is in databases was read before. {_missing(superset)}",
         ],
         [
             _against("reading.wall", "a steady reading, wall", families.wall_ms, peer.wall_ms, 1 / 4, readme=True),
@@ -165,6 +187,20 @@ def _steady_table(superset: Superset, steady: Contest) -> Table:
     )
 
 
+def _packed_table(packed: Contest) -> Table:
+    peer, families = packed[PEER], packed[FAMILIES]
+    return Table(
+        "Steady, compressed",
+        COLUMNS,
+        [figures.row(name) for name, figures in packed.items()],
+        ["The same for a reader that takes gzip, as Prometheus does."],
+        [
+            _against("reading.gzip_wall", "a steady reading, compressed, wall", families.wall_ms, peer.wall_ms),
+            _against("reading.gzip_cpu", "a steady reading, compressed, CPU of the program", families.cpu_ms, peer.cpu_ms),
+        ],
+    )
+
+
 def _due_table(due: Contest) -> Table:
     peer, families = due[PEER], due[FAMILIES]
     return Table(
@@ -172,7 +208,8 @@ def _due_table(due: Contest) -> Table:
         COLUMNS,
         [figures.row(name) for name, figures in due.items()],
         [
-            "Everything that is asked once per server is due in each of these readings, sizes of databases and tablespaces among it.",
+            "Everything that is asked once per server is due in each of these readings, sizes of databases and tablespaces",
+            "among it.",
             "Ours counts them every 15 minutes, postgres_exporter those of databases in every reading.",
         ],
         [
@@ -192,12 +229,16 @@ def _hour_table(minute: Contest, due: Contest, cold: Contest) -> Table:
     return Table(
         "One a minute, for an hour",
         COLUMNS,
-        [*(figures.row(name) for name, figures in minute.items()), *(spent.row(f"{name}, on average") for name, spent in hours.items())],
         [
-            "First a reading when all is due that is used again for a minute or less. The average is computed: of 60 readings in an hour 4",
-            f"have sizes due, and between those of all collectors lie {sum(WALKS.values())} walks over all databases, {WALKS[3600]} of them with",
-            "everything and the others with what is due by then; a walk is what a first reading of only that costs. postgres_exporter has",
-            "nothing of what the walk reads.",
+            *(figures.row(name) for name, figures in minute.items()),
+            *(spent.row(f"{name}, on average") for name, spent in hours.items()),
+        ],
+        [
+            "First a reading when all is due that is used again for a minute or less.",
+            "The average is computed: of 60 readings in an hour 4 have sizes due, and between those of all collectors lie",
+            f"{sum(WALKS.values())} walks over all databases, {WALKS[3600]} of them with everything and the others with",
+            "what is due by then;",
+            "a walk is what a first reading of only that costs. postgres_exporter has nothing of what the walk reads.",
         ],
         [
             *_of_spent("reading.hour", "a reading a minute for an hour", hours[FAMILIES], peer),
@@ -216,16 +257,14 @@ def _cold_table(cold: Contest) -> Table:
         COLUMNS,
         [cold[name].row(name) for name in (PEER, FAMILIES, ALL)],
         [
-            "The first reading after a start, with all CPU since the start. That of all collectors waits for the first walk over all",
-            "databases.",
+            "The first reading after a start, with all CPU since the start.",
+            "That of all collectors waits for the first walk over all databases.",
         ],
         [_against("reading.cold_wall", "the first reading, wall", cold[FAMILIES].wall_ms, cold[PEER].wall_ms)],
     )
 
 
-def _against(
-    name: str, text: str, ours: float, peer: float, goal: float | None = None, *, readme: bool = False
-) -> Ratio:
+def _against(name: str, text: str, ours: float, peer: float, goal: float | None = None, *, readme: bool = False) -> Ratio:
     """Milliseconds of ours by the peer's."""
     return Ratio(name, text, ours / peer, goal, ours=written(ours, "ms"), peer=written(peer, "ms"), readme=readme)
 

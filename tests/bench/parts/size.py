@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 from agent import SERVERS_ONLY, Agent
 from bench import Bench
@@ -38,11 +39,17 @@ def measure(bench: Bench) -> Table:
             after[name].append(process.resident_kb())
         return seconds
 
-    taken = alternate({name: lambda name=name: start(name) for name in starts}, bench.rounds(9, 2))
+    taken = alternate({name: partial(start, name) for name in starts}, bench.rounds(9, 2))
     peer = found("prometheus-postgres-exporter")
     sizes = {name: (bench.program if name.startswith("pgvitals") else peer).stat().st_size / 1024 for name in starts}
     rows = [
-        [name, megabytes(sizes[name]), milliseconds(median(taken[name])), megabytes(median(idle[name])), megabytes(median(after[name]))]
+        [
+            name,
+            megabytes(sizes[name]),
+            milliseconds(median(taken[name])),
+            megabytes(median(idle[name])),
+            megabytes(median(after[name])),
+        ]
         for name in starts
     ]
     ours, other = "pgvitals, the default", "postgres_exporter"
@@ -51,11 +58,18 @@ def measure(bench: Bench) -> Table:
         ("", "Program", "Start to the first complete reading", "Memory at the start", "Memory after it"),
         rows,
         [
-            "A reading is complete when no collector is absent from it that has something to say; ours has then walked over all databases.",
+            "A reading is complete when no collector is absent from it that has something to say.",
+            "Ours has then walked over all databases.",
             "The start includes that of the process. The default has facts of the host and keeps a history for checks of rates.",
         ],
         [
-            Ratio("size.program", "size of the program", sizes[ours] / sizes[other], ours=megabytes(sizes[ours]), peer=megabytes(sizes[other])),
+            Ratio(
+                "size.program",
+                "size of the program",
+                sizes[ours] / sizes[other],
+                ours=megabytes(sizes[ours]),
+                peer=megabytes(sizes[other]),
+            ),
             Ratio(
                 "size.memory",
                 "memory at the first reading, the default",
