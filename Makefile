@@ -14,7 +14,7 @@ help:
 	@echo 'make audit     licences, sources and known weaknesses of what is built in; needs github.com'
 	@echo 'make golden    write the golden files anew; read the difference before you commit it'
 	@echo 'make bench     measure pgvitals beside the programs it replaces; writes docs/benchmarks.md'
-	@echo 'make bench-short    little of that, in a minute; writes nothing'
+	@echo 'make bench-short  little of that, in a minute; writes nothing'
 	@echo 'make cost      write docs/cost.md: what a reading costs the server, by collector'
 	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
 

@@ -12,7 +12,7 @@ from timing import Page, median, percentile
 
 COLUMNS = (
     "", "Wall, median", "Wall, p95", "CPU", "CPU of the server", "Statements: execution + planning", "Queries", "Samples", "Bytes",
-    "Memory",
+    "Memory", "Its sessions' memory",
 )  # fmt: skip
 # The fields of `Spent`, in the order of the columns.
 SPENT = {"cpu": "CPU of the program", "server_cpu": "CPU of the server", "statements": "statements on the server"}
@@ -41,7 +41,7 @@ class Spent:
 
     def row(self, name: str) -> list[str]:
         """As a line under `COLUMNS`."""
-        return [name, "", "", *(written(each, "ms") for each in (self.cpu, self.server_cpu, self.statements)), *[""] * 4]
+        return [name, "", "", *(written(each, "ms") for each in (self.cpu, self.server_cpu, self.statements)), *[""] * 5]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Figures:
     cost: Cost
     page: Page
     resident_kb: int
+    sessions_kb: int = 0  # on the server, between readings
 
     @property
     def wall_ms(self) -> float:
@@ -78,6 +79,7 @@ class Figures:
             f"{self.page.samples():,}",
             f"{len(self.page.body) / 1000:,.0f} kB",
             megabytes(self.resident_kb),
+            megabytes(self.sessions_kb) if self.sessions_kb else "",
         ]
 
 
@@ -85,6 +87,8 @@ class Reader:
     """A program that takes turns with others at being read."""
 
     def __init__(self, server: Server, role: str, process: Process, read: Callable[[], Page]) -> None:
+        self._server = server
+        self._role = role
         self._process = process
         self._read = read
         self._page = read()
@@ -100,7 +104,8 @@ class Reader:
     def figures(self, seconds: Sequence[float]) -> Figures:
         """What was measured since the making of this."""
         cpu = (self._process.cpu_ns() - self._cpu) / 1e6 / len(seconds)
-        return Figures(seconds, cpu, self._meter.stop().each(len(seconds)), self._page, self._process.resident_kb())
+        cost, sessions_kb = self._meter.stop().each(len(seconds)), self._server.sessions_kb(self._role)
+        return Figures(seconds, cpu, cost, self._page, self._process.resident_kb(), sessions_kb)
 
 
 def mean(figures: Sequence[Figures]) -> Figures:

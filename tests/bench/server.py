@@ -116,6 +116,10 @@ class Server:
         rows = self.sql(f"SELECT pid FROM pg_stat_activity WHERE usename = '{role}'")
         return [int(row[0] or 0) for row in rows]
 
+    def sessions_kb(self, role: str) -> int:
+        """Memory that only this role's sessions have, now, in kB; 0 if the kernel does not tell us."""
+        return sum(_private_kb(pid) for pid in self.backends(role))
+
     def end(self) -> None:
         """Ends the server and removes its folder."""
         for client in self._clients:
@@ -227,6 +231,14 @@ class Meter:
         second, which even out over many turns."""
         stat = Path(f"/proc/{self._server.process.pid}/stat").read_text().rpartition(")")[2].split()
         return self._server.process.cpu_ns() + (int(stat[13]) + int(stat[14])) * TICK_NS
+
+
+def _private_kb(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_"))
 
 
 def _owner() -> str | None:

@@ -52,8 +52,8 @@ def _whole(bench: Bench, server: Server) -> list[list[str]]:
         bench.say("the first reading")
         meter = server.meter()
         page = agent.read()
-        first = [*_counted(meter.stop()), *_shown(page)]
         agent.wait_for_walk()
+        first = [*_counted(meter.stop()), *_shown(page)]
         agent.read()
         bench.say("in steady state")
         time.sleep(PACE)

@@ -161,6 +161,7 @@ def _steady_table(superset: Superset, steady: Contest) -> Table:
             "postmaster's own for",
             "making them.",
             "Statements are what `pg_stat_statements` counts, which is neither parsing nor the way there and back.",
+            "Memory of its sessions is what only these have, between readings.",
             "",
             f"The same families and more: {', '.join(f'`{name}`' for name in superset.collectors)}, found by comparing the pages.",
             f"All collectors: the default, without host and history; what is in databases was read before. {_missing(superset)}",
