@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     fn rate(text: &str) -> Result<Option<Rate>, String> {
-        let source = Source { file: "web.yml".into(), text: text.to_owned() };
+        let source = Source { file: "web.yml".into(), text: text.to_owned().into() };
         let section = WebFile::parse(&source).unwrap().rate_limit.unwrap();
         Rate::new(&section, &source).map_err(|error| error.to_string())
     }

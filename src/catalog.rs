@@ -7,6 +7,7 @@
 mod column;
 mod consistent;
 mod definition;
+mod few;
 mod files;
 mod format;
 mod fragment;
@@ -161,7 +162,7 @@ impl Catalog {
             catalog
                 .asking()
                 .chain(&catalog.listings)
-                .map(|definition| (definition.name.as_str(), definition.text.as_str()))
+                .map(|definition| (definition.name.as_str(), definition.text.as_ref()))
         }
         self.text_length == other.text_length && texts(self).eq(texts(other))
     }

@@ -160,7 +160,7 @@ mod tests {
     use crate::source::mutation::mutated;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned() });
+        let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned().into() });
         loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
     }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let text = "[[server]]\nname = \"a\"\ndsn = \"password=canary\"\npassword_command = [\"cat\", \"canary\"]";
-        let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned() }).unwrap();
+        let loaded = Loaded::parse(Source { file: "pgvitals.toml".into(), text: text.to_owned().into() }).unwrap();
         assert!(!format!("{loaded:?} {loaded:#?}").contains("canary"), "{loaded:?}");
     }
 
@@ -233,7 +233,7 @@ mod tests {
         fn no_change_of_the_file_makes_the_reader_panic(text in mutated(opened_example())) {
             let text = String::from_utf8_lossy(&text).into_owned();
             let lines = text.matches('\n').count() + 1;
-            if let Err(SourceError::Mistake { line, .. }) = Loaded::parse(Source { file: "x".into(), text }) {
+            if let Err(SourceError::Mistake { line, .. }) = Loaded::parse(Source { file: "x".into(), text: text.into() }) {
                 proptest::prop_assert!((1..=lines).contains(&line));
             }
         }

@@ -137,7 +137,7 @@ mod tests {
 
     fn imported(format: Format, text: &str, every_database: bool) -> Result<Imported, SourceError> {
         static BUILT_IN: LazyLock<Catalog> = LazyLock::new(|| Catalog::built_in().unwrap());
-        let file = Source { file: "queries".into(), text: text.to_owned() };
+        let file = Source { file: "queries".into(), text: text.to_owned().into() };
         import(format, &[file], Choices { every_database }, &BUILT_IN)
     }
 

@@ -1,6 +1,6 @@
 //! What a configuration comes to: the catalog, the servers and the thresholds that are in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,32 @@ impl Plan {
     /// The first thing that is wrong, with file and line where there is one.
     pub fn load(file: Option<&Path>, dsns: &[String], environment: Environment) -> Result<Self, PlanError> {
         let loaded = Loaded::read(file)?;
-        let catalog = Arc::new(load_catalog(&loaded.config)?);
+        let catalog = load_catalog(&loaded.config)?;
+        Self::of(loaded, catalog, dsns, environment)
+    }
+
+    /// The same for who asks for one check: where nobody wrote definitions, only those are read that it needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::load`].
+    pub fn load_for_check(
+        name: &str,
+        file: Option<&Path>,
+        dsns: &[String],
+        environment: Environment,
+    ) -> Result<Self, PlanError> {
+        let loaded = Loaded::read(file)?;
+        let config = &loaded.config;
+        let names: BTreeSet<&str> = config.check.keys().map(String::as_str).chain([name]).collect();
+        let few = || Catalog::built_in_of(&names).map(|few| shown(few, config));
+        let few = folder_of_checks(config).map_or_else(few, |_| None);
+        let catalog = few.map_or_else(|| load_catalog(config), Ok)?;
+        Self::of(loaded, catalog, dsns, environment)
+    }
+
+    fn of(loaded: Loaded, catalog: Catalog, dsns: &[String], environment: Environment) -> Result<Self, PlanError> {
+        let catalog = Arc::new(catalog);
         let checks = checks_in_force(&loaded, &catalog)?;
         let mut databases_of = BTreeMap::new();
         let servers = servers(&loaded, dsns, &environment, &mut databases_of)?;
@@ -174,8 +199,12 @@ pub fn name_of(options: &ConnectOptions) -> String {
 /// The folder cannot be read or holds a wrong definition.
 pub fn load_catalog(config: &Config) -> Result<Catalog, SourceError> {
     let catalog = folder_of_checks(config).map_or_else(Catalog::built_in, Catalog::load)?;
+    Ok(shown(catalog, config))
+}
+
+fn shown(catalog: Catalog, config: &Config) -> Catalog {
     let statements = &config.statements;
-    Ok(catalog.with_texts(statements.texts.then_some(statements.text_length)))
+    catalog.with_texts(statements.texts.then_some(statements.text_length))
 }
 
 /// The same for a command that asks for row sets by their names.

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod mutation;
 
+use std::borrow::Cow;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use std::{fmt, fs, io};
 pub struct Source {
     /// The file; `checks/NAME.toml` for a definition in the binary.
     pub file: PathBuf,
-    /// What it says.
-    pub text: String,
+    /// What it says; that of a definition in the binary stays there.
+    pub text: Cow<'static, str>,
 }
 
 impl fmt::Debug for Source {
@@ -82,7 +83,7 @@ impl Source {
     /// [`SourceError::Read`].
     pub fn read(file: &Path) -> Result<Self, SourceError> {
         match read(file) {
-            Ok(text) => Ok(Self { file: file.to_owned(), text }),
+            Ok(text) => Ok(Self { file: file.to_owned(), text: text.into() }),
             Err(source) => Err(SourceError::Read { path: file.to_owned(), source }),
         }
     }

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<WebFile, String> {
-        let source = Source { file: "web.yml".into(), text: text.to_owned() };
+        let source = Source { file: "web.yml".into(), text: text.to_owned().into() };
         WebFile::parse(&source).map_err(|error| error.to_string())
     }
 

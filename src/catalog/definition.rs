@@ -2,7 +2,8 @@
 
 pub(super) mod parts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub struct Definition {
     /// The line of the file at which each of them begins.
     pub rule_lines: Vec<usize>,
     /// The file as it was written.
-    pub text: String,
+    pub text: Cow<'static, str>,
 }
 
 /// The bound on label rows: the `keep` largest by `rank_by` are shown, all others become one row `other`, or the remainder
@@ -197,7 +198,7 @@ impl Definition {
                 .collect::<Result<_, _>>()?,
             rules: parts::rules(&spec)?,
             rule_lines: spec.rule.iter().map(|rule| line_of(text, rule.span().start)).collect(),
-            text: text.to_owned(),
+            text: Cow::Owned(text.to_owned()),
         };
         definition.open_path();
         Ok((definition, spec))
@@ -247,7 +248,7 @@ impl Definition {
         });
         let named: Vec<&Spanned<String>> = spec.labels.iter().chain(&spec.rank_by).chain(own).collect();
         for query in &self.queries {
-            let words: BTreeSet<&str> = query.sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
+            let words: HashSet<&str> = query.sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
             if let Some(column) = named.iter().find(|column| !words.contains(column.get_ref().as_str())) {
                 let (name, since) = (column.get_ref(), query.since);
                 return Err(Mistake::at(column, format!("no column `{name}` in the query since {since}")));

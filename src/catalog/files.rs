@@ -10,9 +10,12 @@ use include_dir::{Dir, include_dir};
 use super::definition::{Definition, Mistake};
 use crate::source::{Source, SourceError};
 
-static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/checks");
+static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/checks");
 /// The folder of row sets, in the binary and in a user's folder.
 const LISTINGS: &str = "listings";
+
+/// Reads a file of this name and text.
+type Parse = fn(&str, &str) -> Result<Definition, Mistake>;
 
 /// Files by the names that they give what is in them.
 #[derive(Debug, Default)]
@@ -45,23 +48,19 @@ impl Files {
 /// A file that is parsed when somebody asks for it.
 #[derive(Debug)]
 pub(super) struct Unread {
-    text: String,
+    source: Source,
     read: OnceLock<Option<Arc<Definition>>>,
 }
 
 impl Unread {
     /// These files, before anybody has asked.
     pub(super) fn all(files: BTreeMap<String, Source>) -> BTreeMap<String, Self> {
-        files.into_iter().map(|(name, Source { text, .. })| (name, Self { text, read: OnceLock::new() })).collect()
+        files.into_iter().map(|(name, source)| (name, Self { source, read: OnceLock::new() })).collect()
     }
 
     /// Parsed; that a built-in file is right the tests show.
-    pub(super) fn read(
-        &self,
-        name: &str,
-        parse: fn(&str, &str) -> Result<Definition, Mistake>,
-    ) -> Option<&Arc<Definition>> {
-        self.read.get_or_init(|| parse(name, &self.text).ok().map(Arc::new)).as_ref()
+    pub(super) fn read(&self, name: &str, parse: Parse) -> Option<&Arc<Definition>> {
+        self.read.get_or_init(|| parsed(parse, name, &self.source).ok()).as_ref()
     }
 }
 
@@ -70,23 +69,26 @@ impl Unread {
 /// # Errors
 ///
 /// The first mistake found.
-pub(super) fn parse_all(
-    sources: &BTreeMap<String, Source>,
-    parse: fn(&str, &str) -> Result<Definition, Mistake>,
-) -> Result<Vec<Arc<Definition>>, SourceError> {
+pub(super) fn parse_all(sources: &BTreeMap<String, Source>, parse: Parse) -> Result<Vec<Arc<Definition>>, SourceError> {
     let parsed = sources.iter().map(|(name, source)| {
         let mistake = |mistake: Mistake| source.mistake(mistake.at.start, mistake.reason);
-        parse(name, &source.text).map(Arc::new).map_err(mistake)
+        parsed(parse, name, source).map_err(mistake)
     });
     parsed.collect()
 }
 
-fn embedded(folder: Option<&Dir<'_>>) -> BTreeMap<String, Source> {
+/// A file parsed, with the text shared and not copied where it is in the binary.
+pub(super) fn parsed(parse: Parse, name: &str, source: &Source) -> Result<Arc<Definition>, Mistake> {
+    let text = source.text.clone();
+    parse(name, &source.text).map(|definition| Arc::new(Definition { text, ..definition }))
+}
+
+fn embedded(folder: Option<&'static Dir<'static>>) -> BTreeMap<String, Source> {
     let files = folder.into_iter().flat_map(Dir::files);
     files
         .filter_map(|file| {
             let name = definition_name(file.path())?;
-            let text = file.contents_utf8()?.to_owned();
+            let text = file.contents_utf8()?.into();
             Some((name, Source { file: Path::new("checks").join(file.path()), text }))
         })
         .collect()

@@ -50,6 +50,8 @@ pub(super) fn expand(
                 };
                 text = text.replace(&format!("{{{name}}}"), part.get_ref().trim());
             }
+            // It stays as long as the agent runs; what it took to be made does not.
+            text.shrink_to_fit();
             queries.push(Query { since: version, sql: text });
         }
         used.extend(names.into_iter().map(str::to_owned));

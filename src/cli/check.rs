@@ -61,7 +61,7 @@ async fn answer(args: &CheckArgs, name: &str, limit: Duration) -> anyhow::Result
         let given: Vec<_> = given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
         return agent.check(name, &given).await;
     }
-    let plan = sources::plan_for_check(args)?;
+    let plan = sources::plan_for_check(name, args)?;
     let overrides = Overrides { warning: args.warning.clone(), critical: args.critical.clone() };
     let judge = plan.start(&Arc::default(), None);
     // What is left is for the answer: a server that never answers is to be told of before the time is over.

@@ -39,7 +39,7 @@ pub(super) fn list(args: &CatalogArgs) -> anyhow::Result<()> {
 pub(super) fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let catalog = sources::load_catalog(args.catalog.config.as_deref())?;
     if let Some(definition) = catalog.definition(&args.name).or_else(|| catalog.listing(&args.name)) {
-        let text = if args.sql { statement(definition, args.pg.as_deref())? } else { definition.text.clone() };
+        let text = if args.sql { statement(definition, args.pg.as_deref())? } else { definition.text.to_string() };
         print(text.trim_end());
         print("\n");
         return Ok(());

@@ -28,17 +28,21 @@ pub(super) fn exposed_password(args: &SourceArgs) -> Option<&'static str> {
 }
 
 /// The plan for a check: what -H, -p, -U and -d say comes before the file and the environment.
-pub(super) fn plan_for_check(args: &CheckArgs) -> anyhow::Result<Plan> {
+pub(super) fn plan_for_check(name: &str, args: &CheckArgs) -> anyhow::Result<Plan> {
     let port = args.port.map(|port| port.to_string());
     let given = [("host", &args.host), ("port", &port), ("user", &args.user), ("dbname", &args.dbname)];
     let pairs: Vec<String> =
         given.iter().filter_map(|(key, value)| Some(format!("{key}={}", quote(value.as_deref()?)))).collect();
+    let plan = || {
+        let source = &args.source;
+        Plan::load_for_check(name, source.config.as_deref(), &source.dsn, Environment::of_process())
+    };
     if pairs.is_empty() {
-        return Ok(plan(&args.source)?);
+        return Ok(plan()?);
     }
     anyhow::ensure!(args.source.dsn.is_empty(), "expected --dsn or -H, -p, -U and -d, not both");
     let options = ConnectOptions::parse(&pairs.join(" "), &Environment::of_process())?;
-    let mut plan = plan(&args.source)?;
+    let mut plan = plan()?;
     plan.servers = Servers::Named(vec![(name_of(&options), options)]);
     Ok(plan)
 }

@@ -173,8 +173,7 @@ mod tests {
 
     #[test]
     fn a_line_that_may_hold_a_secret_is_not_repeated() {
-        let source =
-            Source { file: "/x/a.yml".into(), text: "a: 1\nconnections: ['postgres://u:canary@h']".to_owned() };
+        let source = Source { file: "/x/a.yml".into(), text: "a: 1\nconnections: ['postgres://u:canary@h']".into() };
         assert_eq!(Place::new(&source, 1), Place { at: "a.yml:1".to_owned(), text: "a: 1".to_owned() });
         assert_eq!(Place::new(&source, 2).text, "");
     }

@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { file: "x.yml".into(), text: text.to_owned() }
+        Source { file: "x.yml".into(), text: text.to_owned().into() }
     }
 
     fn lines(node: &Node, found: &mut Vec<(String, usize)>) {

@@ -201,7 +201,7 @@ mod tests {
                         1 # not a comment \\\n  FROM y;\" # comment\n    Param database\n    MinVersion 80300\n  </Query>\n</Plugin>\n";
 
     fn source(text: &str) -> Source {
-        Source { file: "collectd.conf".into(), text: text.to_owned() }
+        Source { file: "collectd.conf".into(), text: text.to_owned().into() }
     }
 
     #[test]
