@@ -20,19 +20,18 @@ const LEAST_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) fn run(args: &CheckArgs, secrets: &Secrets) -> ExitCode {
     let name = args.asked();
-    let Answer { text, exit_code, lsb_code, .. } = match sources::runtime() {
-        Ok(runtime) => runtime.block_on(async {
-            let limit = Duration::from_secs(args.timeout.max(1));
-            match tokio::time::timeout(limit, caught(answer(args, &name, limit))).await {
-                Ok(Some(Ok(answer))) => answer,
-                Ok(Some(Err(error))) => unknown(&name, &in_full(&error)),
-                // 101, with which a program ends that panics, is no answer to Nagios.
-                Ok(None) => unknown(&name, panics::REASON),
-                Err(_) => unknown(&name, &format!("no answer within {} s", limit.as_secs())),
-            }
-        }),
-        Err(error) => unknown(&name, &in_full(&error)),
+    let asking = async {
+        let limit = Duration::from_secs(args.timeout.max(1));
+        match tokio::time::timeout(limit, caught(answer(args, &name, limit))).await {
+            Ok(Some(Ok(answer))) => answer,
+            Ok(Some(Err(error))) => unknown(&name, &in_full(&error)),
+            // 101, with which a program ends that panics, is no answer to Nagios.
+            Ok(None) => unknown(&name, panics::REASON),
+            Err(_) => unknown(&name, &format!("no answer within {} s", limit.as_secs())),
+        }
     };
+    let answer = sources::ask(asking).unwrap_or_else(|error| unknown(&name, &in_full(&error)));
+    let Answer { text, exit_code, lsb_code, .. } = answer;
     print(&secrets.conceal(&text));
     ExitCode::from(if args.lsb { lsb_code.unwrap_or(Service::Unclear.exit_code()) } else { exit_code })
 }

@@ -32,14 +32,13 @@ fn answer(args: &DoctorArgs) -> anyhow::Result<(String, bool)> {
         bail!("no server {unknown:?}, expected one of: {}", known.join(", "));
     }
     servers.retain(|(name, _)| args.servers.is_empty() || args.servers.contains(name));
-    let runtime = sources::runtime()?;
     let mut text = String::new();
     let mut misses = servers.is_empty();
     if servers.is_empty() {
         text += &comment_if(args.format, "no server is configured and none was found: name one with --dsn");
     }
     for (name, options) in servers {
-        let examination = runtime.block_on(examine(&name, options, &plan.catalog));
+        let examination = sources::ask(examine(&name, options, &plan.catalog))?;
         misses |= examination.misses_something();
         match args.format {
             DoctorFormat::Text => write_text(&examination, &mut text),

@@ -23,8 +23,7 @@ pub(super) fn run(args: &OnceArgs) -> anyhow::Result<()> {
     }
     let want = if args.collectors.is_empty() { Want::default() } else { Want::only(args.collectors.iter().cloned()) };
     let want = Want { patient: true, deadline: DEADLINE, ..want };
-    let runtime = sources::runtime()?;
-    let reading = runtime.block_on(async { plan.start(&Arc::default(), None).agent().read(&want).await });
+    let reading = sources::ask(async { plan.start(&Arc::default(), None).agent().read(&want).await })?;
     let mut text = String::new();
     match args.format {
         Format::Prometheus => prometheus::encode(&reading.snapshot, &mut text),

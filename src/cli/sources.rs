@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CheckArgs, SourceArgs};
 use crate::plan::{Plan, PlanError, Servers, name_of};
-use crate::server::{ConnectOptions, Environment, parse_dsn};
+use crate::server::{ConnectOptions, Environment, farewell, parse_dsn};
 
 /// How long servers may take to be told that we go.
 pub(super) const FAREWELL: Duration = Duration::from_millis(200);
@@ -62,6 +62,14 @@ pub(super) fn load_catalog(file: Option<&Path>) -> anyhow::Result<crate::catalog
 pub(super) fn load_rows() -> anyhow::Result<crate::catalog::Catalog> {
     let loaded = crate::config::Loaded::read(None)?;
     Ok(crate::plan::load_rows(&loaded.config)?)
+}
+
+/// Runs what asks servers and ends, and takes leave of them: who just goes away is counted as abandoned.
+pub(super) fn ask<T>(asking: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = runtime()?;
+    let answer = runtime.block_on(asking);
+    runtime.block_on(farewell(FAREWELL));
+    Ok(answer)
 }
 
 /// A runtime for a command that asks once and ends.
