@@ -145,10 +145,13 @@ fn revoked(options: &TlsOptions) -> Result<Vec<CertificateRevocationListDer<'sta
 
 fn system_roots() -> Result<Vec<CertificateDer<'static>>, TlsFailure> {
     let found = rustls_native_certs::load_native_certs();
-    match found.errors.first() {
-        Some(error) if found.certs.is_empty() => Err(TlsFailure(format!("system certificates: {error}"))),
-        _ => Ok(found.certs),
+    if !found.certs.is_empty() {
+        return Ok(found.certs);
     }
+    // Without them every server would look like an impostor.
+    let none = || "there are none on this host, name a file of them instead".to_owned();
+    let reason = found.errors.first().map_or_else(none, ToString::to_string);
+    Err(TlsFailure(format!("system certificates: {reason}")))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFailure> {

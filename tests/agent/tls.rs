@@ -204,6 +204,11 @@ async fn the_system_s_certificates_are_found_and_nothing_weaker_goes_with_them()
         let said = format!("pg_up{{server=\"localhost:{}\"}} {}", server.port(), u8::from(up));
         assert!(ended.stdout.contains(&said), "{file}: {}{}", ended.stdout, ended.stderr);
     }
+    let mut command = tokio::process::Command::new(BINARY);
+    command.args(["check", "connections", "--dsn", &dsn]);
+    command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nowhere");
+    let ended = run(command).await;
+    assert!(ended.code == 3 && ended.stdout.contains("system certificates: "), "{ended:?}");
 }
 
 #[tokio::test]
