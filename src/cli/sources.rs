@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::{CheckArgs, SourceArgs};
 use crate::plan::{Plan, PlanError, Servers, name_of};
@@ -77,10 +80,13 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
-/// Sends the log to stderr; `RUST_LOG` chooses another level than `info`.
+/// Sends the log to stderr; `RUST_LOG` chooses other levels than `info`, as `debug` or `info,hyper=debug`.
 pub(super) fn start_log() {
     // The driver logs every notice of a server, as often as that likes.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,tokio_postgres=warn"));
+    let usual = || Targets::new().with_default(Level::INFO).with_target("tokio_postgres", Level::WARN);
+    let asked = std::env::var("RUST_LOG").ok().filter(|levels| !levels.is_empty());
+    let asked = asked.and_then(|levels| levels.parse::<Targets>().ok());
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(asked.unwrap_or_else(usual)).init();
 }
