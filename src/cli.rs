@@ -8,6 +8,7 @@ mod check_postgres;
 mod conceal;
 mod doctor;
 mod generate;
+mod heap;
 mod import;
 mod once;
 mod policy;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{ServeArgs, sources};
+use super::{ServeArgs, heap, sources};
 use crate::agent::Ledger;
 use crate::plan::{Plan, PlanError};
 use crate::serve::{Notifier, Reload};
@@ -20,6 +20,7 @@ use crate::web;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    heap::be_frugal();
     sources::start_log();
     crate::panics::watch();
     let plan = plan(args)?;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::lifecycle::Sessions;
 use crate::pair::{self, until_true};
-use crate::program::{Facts, Program, free_port, label, watching};
+use crate::program::{BINARY, Facts, Program, free_port, label, watching};
 
 /// Two hours of readings every 15 s are twice as many; every collector runs in each of these.
 const READINGS: usize = 200;
@@ -176,4 +176,17 @@ async fn sessions_are_replaced_and_never_three_at_a_time() {
     assert!(sessions.most() <= 2, "{} sessions at a time, {connects} opened", sessions.most());
     drop(agent);
     until_true(&server, &format!("SELECT count(*) = 0 {ours}")).await;
+}
+
+/// glibc reads how frugal it is to be before `main`, so the agent begins twice.
+#[test]
+fn the_agent_has_one_heap_and_stays_the_process_that_was_started() {
+    let agent = Program::start("[host]\nenabled = false\n");
+    let of_process = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", agent.pid())).unwrap();
+    assert_eq!(of_process("comm"), "pgvitals\n");
+    assert!(of_process("cmdline").starts_with(&format!("{BINARY}\0serve\0--listen\0")));
+    assert!(of_process("environ").split('\0').any(|variable| variable == "MALLOC_ARENA_MAX=1"));
+    let told = Program::start_with("[host]\nenabled = false\n", &[("MALLOC_ARENA_MAX", "7")]);
+    let environ = fs::read_to_string(format!("/proc/{}/environ", told.pid())).unwrap();
+    assert!(environ.contains("MALLOC_ARENA_MAX=7") && !environ.contains("MALLOC_TRIM_THRESHOLD_"));
 }
