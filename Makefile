@@ -2,10 +2,13 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 CARGO ?= cargo
 
+# Of this target everything is linked in, the C library too.
+STATIC := x86_64-unknown-linux-musl
+
 # A line that stands out between the output of the steps.
 step = @printf '\n\033[1m== %s\033[0m\n'
 
-.PHONY: help demo test lint audit golden release-schema bench bench-short cost install
+.PHONY: help demo test lint audit golden release-schema bench bench-short cost static install
 
 help:
 	@echo 'make demo      a throw-away primary and standby with load, watched by pgvitals, until Ctrl-C'
@@ -16,6 +19,7 @@ help:
 	@echo 'make bench     measure pgvitals beside the programs it replaces; writes docs/benchmarks.md'
 	@echo 'make bench-short  little of that, in a minute; writes nothing'
 	@echo 'make cost      write docs/cost.md: what a reading costs the server, by collector'
+	@echo 'make static    build one file that needs no library, and try it where there is nothing else (root)'
 	@echo 'make install   build and install to PREFIX=$(PREFIX), with a unit for systemd'
 
 demo:
@@ -79,6 +83,14 @@ cost:
 	$(CARGO) build --locked --release
 	$(step) 'Cost'
 	@python3 tests/bench cost
+
+static:
+	$(step) 'Build without libraries'
+	@rustup target list --installed | grep -qx $(STATIC) || rustup target add $(STATIC)
+	CC_x86_64_unknown_linux_musl=$(CC) $(CARGO) rustc --locked --release --target $(STATIC) --bin pgvitals -- \
+		-C link-arg=-Wl,-z,pack-relative-relocs
+	$(step) 'Try it on an empty file system'
+	@packaging/try-static "$${CARGO_TARGET_DIR:-target}/$(STATIC)/release/pgvitals"
 
 install:
 	$(step) 'Build'
