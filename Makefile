@@ -66,7 +66,7 @@ bench:
 	$(step) 'Build'
 	$(CARGO) build --locked --release
 	$(step) 'Benchmark'
-	@python3 tests/bench
+	@python3 -B tests/bench
 
 bench-short:
 	$(step) 'What the benchmark needs'
@@ -74,7 +74,7 @@ bench-short:
 	$(step) 'Build'
 	$(CARGO) build --locked --release
 	$(step) 'Benchmark, short'
-	@python3 tests/bench --short
+	@python3 -B tests/bench --short
 
 cost:
 	$(step) 'What the benchmark needs'
@@ -82,7 +82,7 @@ cost:
 	$(step) 'Build'
 	$(CARGO) build --locked --release
 	$(step) 'Cost'
-	@python3 tests/bench cost
+	@python3 -B tests/bench cost
 
 static:
 	$(step) 'Build without libraries'

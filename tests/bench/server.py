@@ -204,10 +204,14 @@ class Meter:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """In here the role's backends may come and go."""
-        before = self._postmaster()
+        """In here the role's backends may come and go; those that came are waited for a second to end, as one does some time after
+        its client has gone."""
+        before, there = self._postmaster(), self._children()
         yield
-        time.sleep(0.1)  # a backend ends after its client has gone
+        deadline = time.monotonic() + 1
+        time.sleep(0.05)
+        while self._children() - there and time.monotonic() < deadline:
+            time.sleep(0.01)
         self._turns_ns += self._postmaster() - before
 
     def stop(self) -> Cost:
@@ -225,6 +229,14 @@ class Meter:
 
     def _living(self) -> dict[int, int]:
         return {pid: cpu_ns(pid) or 0 for pid in self._server.backends(self._role)}
+
+    def _children(self) -> set[str]:
+        pid = self._server.process.pid
+        try:
+            return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        except FileNotFoundError:  # a kernel that was built without
+            time.sleep(0.1)
+            return set()
 
     def _postmaster(self) -> int:
         """The postmaster's CPU time and that of its children that ended, in nanoseconds; of these the kernel tells hundredths of a

@@ -23,7 +23,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def alternate(turns: Mapping[str, Callable[[], float]], rounds: int, pace: float = 0) -> dict[str, list[float]]:
-    """What each turn returned in each round, such as its seconds. Between two rounds lie `pace` seconds, and each begins with another
+    """What each turn returned in each round, such as its seconds. Between two rounds lie `pace` seconds. Each begins with another
     turn, so that none always comes after the same one."""
     taken: dict[str, list[float]] = {name: [] for name in turns}
     names = list(turns)

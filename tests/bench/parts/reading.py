@@ -171,19 +171,8 @@ def _steady_table(superset: Superset, steady: Contest) -> Table:
             *_of_spent("reading", "a steady reading", families.spent, peer.spent, goals, readme=True),
             _against("reading.all_wall", "a steady reading of all collectors, wall", everything.wall_ms, peer.wall_ms),
             *_of_spent("reading.all", "a steady reading of all collectors", everything.spent, peer.spent),
-            _against(
-                "reading.wall_by_execution",
-                "a steady reading of all collectors, wall, by the execution time of its statements",
-                everything.wall_ms,
-                everything.cost.execution_ms,
-                1.3,
-            ),
-            _against(
-                "reading.wall_by_server_cpu",
-                "a steady reading of all collectors, wall, by the server's CPU for it",
-                everything.wall_ms,
-                everything.cost.cpu_ms,
-            ),
+            _by_server("reading.wall_by_execution", "execution time", everything, everything.cost.execution_ms, 1.3),
+            _by_server("reading.wall_by_server_cpu", "CPU time", everything, everything.cost.cpu_ms),
         ],
     )
 
@@ -268,6 +257,11 @@ def _cold_table(cold: Contest) -> Table:
 def _against(name: str, text: str, ours: float, peer: float, goal: float | None = None, *, readme: bool = False) -> Ratio:
     """Milliseconds of ours by the peer's."""
     return Ratio(name, text, ours / peer, goal, ours=written(ours, "ms"), peer=written(peer, "ms"), readme=readme)
+
+
+def _by_server(name: str, what: str, figures: Figures, server_ms: float, goal: float | None = None) -> Ratio:
+    text = f"a steady reading of all collectors, wall, by the server's {what} for it ({written(server_ms, 'ms')})"
+    return Ratio(name, text, figures.wall_ms / server_ms, goal, ours=written(figures.wall_ms, "ms"))
 
 
 def _of_spent(
