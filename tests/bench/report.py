@@ -53,7 +53,8 @@ class Report:
 
     def goals(self) -> str:
         """The goals, and whether they are reached."""
-        return "\n".join(["## Goals", "", *_judged(ratio for ratio in self.ratios().values() if ratio.goal is not None)]) + "\n"
+        goals = [ratio for ratio in self.ratios().values() if ratio.goal is not None]
+        return "\n".join(["## Goals", "", *_judged(goals)]) + "\n" if goals else ""
 
     def as_json(self) -> str:
         """For benchmarks.json: first what one looks for in a difference."""

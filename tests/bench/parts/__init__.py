@@ -11,7 +11,7 @@ from bench import Bench
 from table import Table
 
 # What comes first in the report, and what is not measured unless it is named; any other follows by name.
-FIRST = ("reading", "checks", "size")
+FIRST = ("reading", "collectd", "checks", "size")
 ONLY_BY_NAME = ("cost",)
 
 
