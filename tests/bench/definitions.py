@@ -35,8 +35,13 @@ def all_of(bench: Bench) -> list[Definition]:
     return [_read(bench, line.split()[0]) for line in listed]
 
 
+def write_always_due(definitions: Iterable[Definition], folder: Path) -> Path:
+    """Writes them to a folder as they are, but to be asked whenever somebody reads."""
+    return write(definitions, folder, "1ms")
+
+
 def write(definitions: Iterable[Definition], folder: Path, fresh_for: str) -> Path:
-    """Writes them to a folder as they are, but for how long a result is used again: 1ms is asked whenever somebody reads."""
+    """Writes them to a folder as they are, but for how long a result is used again."""
     for definition in definitions:
         rest = re.sub(r"(?m)^fresh_for = .*\n", "", definition.text, count=1)
         (folder / f"{definition.name}.toml").write_text(f'fresh_for = "{fresh_for}"\n{rest}')

@@ -88,7 +88,7 @@ def _checks(bench: Bench, catalog: Sequence[Definition], due: float) -> Path:
     databases comes between: its sessions would be taken for another program's."""
     folder = bench.new_folder("checks")
     definitions.write((each for each in catalog if each.scope == "database"), folder, "1h")
-    return definitions.write((each for each in catalog if each.scope == "server" and each.seconds <= due), folder, "1ms")
+    return definitions.write_always_due((each for each in catalog if each.scope == "server" and each.seconds <= due), folder)
 
 
 def _side_by_side(
