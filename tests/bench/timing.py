@@ -35,14 +35,6 @@ def alternate(turns: Mapping[str, Callable[[], float]], rounds: int, pace: float
     return taken
 
 
-def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of a line through the logarithms (least squares): 1 where the second number grows as the first does."""
-    logs = [(math.log(x), math.log(y)) for x, y in points]
-    mean_x = sum(x for x, _ in logs) / len(logs)
-    mean_y = sum(y for _, y in logs) / len(logs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
-
-
 @dataclass(frozen=True)
 class Page:
     """What a web server answered, and the seconds from the connection to the last byte."""

@@ -13,7 +13,6 @@ from definitions import all_of, query, write_always_due
 from server import PORT, Server
 from session import Session
 from table import Ratio, Table, megabytes, written
-from timing import exponent
 from walks import EVERYTHING, read_first, write_unbounded
 
 TITLE = "How it grows"
@@ -21,6 +20,7 @@ TITLE = "How it grows"
 MAJORS = (17, 18, 16, 15, 14, 13, 12, 11, 10)
 # A growth of less is within what the kernel and the allocator round, and what other work on the machine adds.
 LEAST = {"cpu": 1.0, "server_cpu": 3.0, "memory_kb": 512.0}
+TOLD = 0.2
 WHAT = {"cpu": "CPU of the agent", "server_cpu": "CPU of the server", "memory_kb": "memory"}
 
 
@@ -73,7 +73,7 @@ def measure(bench: Bench) -> list[Table]:
 def _exponents(grown: Sequence[tuple[Subject, list[Point]]]) -> Table:
     rows, ratios = [], []
     for subject, points in grown:
-        values = {field: _marginal_exponent(points, field) for field in WHAT}
+        values = {field: _fitted_exponent(points, field) for field in WHAT}
         rows.append([subject.text, *(written(value, "exponent") for value in values.values())])
         ratios += [
             Ratio(f"growth.{subject.name}.{field}", f"{what} against {subject.text}", values[field], 1.1, unit="exponent", slack=0.15)
@@ -84,24 +84,30 @@ def _exponents(grown: Sequence[tuple[Subject, list[Point]]]) -> Table:
         ("Against", *WHAT.values()),
         rows,
         [
-            "The slope of a line through the logarithms of what each of the three largest sizes takes more than the one before it: 1.00 is",
-            "growth in proportion, 2.00 is four times for twice as much, 0 is none that can be told from rounding.",
+            "The k of a + b * count^k that comes closest to the figures below: 1.00 is growth in proportion, 2.00 is four times for twice as",
+            f"much; 0 is where the largest size takes hardly more than the smallest, {TOLD:.0%} at most.",
         ],
         ratios,
     )
 
 
-def _marginal_exponent(points: Sequence[Point], field: str) -> float:
-    """The slope of what each size takes more than the one before: constants, and memory that the start left behind, are in none of it.
-    The sizes are a geometric series."""
-    steps = [
-        (after.count, getattr(after, field) - getattr(before, field)) for before, after in zip(points, points[1:]) if before.count > 0
-    ]
-    largest = steps[-3:]
-    if sum(more for _, more in largest) < LEAST[field] or largest[-1][1] < LEAST[field] / 2:
+def _fitted_exponent(points: Sequence[Point], field: str) -> float:
+    """The k of a + b * count^k that comes closest to what was measured, in proportion to it."""
+    measured = [(point.count, getattr(point, field)) for point in points]
+    if measured[-1][1] - measured[0][1] < max(LEAST[field], TOLD * measured[0][1]):
         return 0.0
-    told = [(count, more) for count, more in largest if more > LEAST[field] / 8]
-    return max(0.0, exponent(told)) if len(told) > 1 else 0.0
+    return min((_misses(measured, k / 100, LEAST[field]), k / 100) for k in range(20, 301))[1]
+
+
+def _misses(measured: Sequence[tuple[int, float]], k: float, least: float) -> float:
+    """The sum of squares of what the best a and b leave, each divided by the value, or by the least that can be told."""
+    weights = [1 / max(value, least) for _, value in measured]
+    rows = [(w, w * (count**k if count else 0.0), w * value) for w, (count, value) in zip(weights, measured, strict=True)]
+    aa, ab, bb = sum(x * x for x, _, _ in rows), sum(x * y for x, y, _ in rows), sum(y * y for _, y, _ in rows)
+    av, bv = sum(x * v for x, _, v in rows), sum(y * v for _, y, v in rows)
+    determinant = aa * bb - ab * ab
+    a, b = (av * bb - bv * ab) / determinant, (bv * aa - av * ab) / determinant
+    return sum((a * x + b * y - v) ** 2 for x, y, v in rows)
 
 
 def _figures(subject: Subject, points: Sequence[Point]) -> Table:
@@ -156,8 +162,13 @@ def _statements(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
             for first in range(0, len(texts), 500):
                 server.sql(";".join(texts[first : first + 500]))
             made = count
-            with bench.agent(server, checks=checks) as agent:
-                yield _steady(bench, [server], agent, count, query(["statements"]))
+            points = []
+            for _ in range(bench.rounds(4, 2)):
+                # What three runs find costly is asked less often: so no more than three of each.
+                with bench.agent(server, checks=checks) as agent:
+                    agent.read(query(["statements"]))
+                    points.append(_read([server], agent, count, 2, query(["statements"])))
+            yield Point.least(points)
 
 
 def _sessions(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
@@ -205,11 +216,15 @@ def _first(bench: Bench, server: Server, count: int, starting: Agent, path: str 
         return Point(count, first.cpu_ms, first.cost.cpu_ms, agent.peak_kb(), page.samples())
 
 
-def _steady(bench: Bench, servers: Sequence[Server], agent: Agent, count: int, path: str = "") -> Point:
+def _steady(bench: Bench, servers: Sequence[Server], agent: Agent, count: int) -> Point:
     for _ in range(3):
-        agent.read(path)
+        agent.read()
+    return _read(servers, agent, count, bench.rounds(10, 3))
+
+
+def _read(servers: Sequence[Server], agent: Agent, count: int, times: int, path: str = "") -> Point:
     turns = []
-    for _ in range(bench.rounds(10, 3)):
+    for _ in range(times):
         before, meters = agent.cpu_ns(), [server.meter() for server in servers]
         page = agent.read(path)
         cpu, costs = (agent.cpu_ns() - before) / 1e6, [meter.stop() for meter in meters]
