@@ -37,7 +37,8 @@ class Readers:
     def __init__(self, address: str, count: int, keep: bool) -> None:
         host, port = address.rsplit(":", 1)
         self._address = (host, int(port))
-        self._request = f"GET /metrics HTTP/1.1\r\nHost: {address}\r\n{'' if keep else 'Connection: close' + chr(13) + chr(10)}\r\n".encode()
+        lines = ["GET /metrics HTTP/1.1", f"Host: {address}", *([] if keep else ["Connection: close"]), "", ""]
+        self._request = "\r\n".join(lines).encode()
         self._count = count
         self._keep = keep
         self._kept: list[socket.socket] = []

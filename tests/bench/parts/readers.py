@@ -38,7 +38,7 @@ class Crowd:
 
     def row(self) -> list[str]:
         """As a line of the table."""
-        waits = [percentile(self.seconds, part) for part in (0.5, 0.95, 0.99, 1)] if self.seconds else []
+        waits = [percentile(self.seconds, part) if self.seconds else 0.0 for part in (0.5, 0.95, 0.99, 1)]
         return [
             f"{self.count:,}, {self.how}",
             *(milliseconds(wait) for wait in waits),
@@ -82,7 +82,7 @@ def measure(bench: Bench) -> Table:
             Ratio(
                 f"readers.{key}",
                 f"{crowd.count:,} readers at once ({crowd.how}), queries on the server, by those for one reader who asks every second",
-                crowd.cost.calls / (alone.cost.calls * math.ceil(crowd.lasted)),
+                crowd.cost.calls / (alone.cost.calls * max(1, math.ceil(crowd.lasted))),
                 # Some results are used again for 10 seconds, so that no two readings have the same number of queries.
                 1.05,
                 slack=0.1,
@@ -112,7 +112,7 @@ def _crowd(bench: Bench, server: Server, agent: Agent, count: int, how: str) -> 
         count,
         how,
         [seconds for herd in herds for seconds in herd.seconds],
-        median([max(herd.seconds) for herd in herds]),
+        median([max(herd.seconds, default=0.0) for herd in herds]),
         sum(herd.bytes for herd in herds) / rounds,
         sum(herd.errors for herd in herds),
         sum(herd.reconnected for herd in herds),
