@@ -1,9 +1,16 @@
 //! Numbers as Perl writes them.
 
-/// A number as Perl prints it: fifteen significant digits, no zeros at the end.
+/// Up to here every whole number has a value of its own.
+const WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// A number as Perl prints it: whole ones to the last digit, as it counts sizes and what a server counts; others with fifteen
+/// significant digits and no zeros at the end.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return value.to_string();
+    }
+    if value.fract() == 0.0 && (1e15..=WHOLE).contains(&value.abs()) {
+        return format!("{value:.0}");
     }
     let scientific = format!("{value:.14e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
@@ -35,7 +42,9 @@ mod tests {
             (10.5, "10.5"),
             (1_610_612_736.0, "1610612736"),
             (11_327_976_243.2, "11327976243.2"),
-            (1e15, "1e+15"),
+            (1e15, "1000000000000000"),
+            (5_629_499_534_213_120.0, "5629499534213120"),
+            (1e16, "1e+16"),
             (123_456_789_012_345.0, "123456789012345"),
             (0.1 + 0.2, "0.3"),
             (0.00001, "1e-05"),

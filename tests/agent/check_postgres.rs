@@ -1,12 +1,15 @@
 //! Beside Debian's `check_postgres`, on one server, in the same minute: the same command lines get the same answers.
 //!
 //! A case is one line: an action and its options, after a word for where it runs, if that is not the primary. What differs is
-//! listed in `docs/check_postgres.md`, by the beginning of the command line, and nothing else may.
+//! listed in `docs/check_postgres.md`, by the beginning of the command line, and nothing else may. `PGVITALS_CASES=backends` in
+//! the environment runs only the cases that have this in them.
 
 /// Databases, sessions, locks, vacuum, `PgBouncer`, and tables of other software.
 mod activity;
 /// Connections, versions, queries of the user's own, settings, triggers, sequences, and the command line itself.
 mod core;
+/// Which answers the cases have to bring out, and which no server can.
+mod gaps;
 /// What came after Debian's version.
 mod newer;
 /// The program itself: names that hurt, servers that hang, links, the file beside the command line.
@@ -19,12 +22,15 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, NoTls};
 
 use crate::client::psql;
+use crate::matrix::{self, Matrix};
+use crate::pair::until_true;
 use crate::pooler::PgBouncer;
 use crate::program::BINARY;
 
@@ -41,16 +47,39 @@ struct Group {
     conf: &'static [&'static str],
     /// Statements to run before, each in its database.
     prepare: &'static [(&'static str, &'static str)],
-    /// Sessions to leave open after these statements, each in its database.
+    /// Statements to run before on the standby.
+    standby: &'static [&'static str],
+    /// Sessions to leave open on both servers after these statements, each in its database.
     hold: &'static [(&'static str, &'static str)],
     /// Programs that are found before all others, and the shell commands that they are.
     programs: &'static [(&'static str, &'static str)],
-    /// `[WHERE: ]ACTION OPTIONS`, or options alone. WHERE is `standby`, `plain` (a role without rights), `bare`, without
-    /// host and port, or `variables`, where these are in the environment. In options `{pooler}` (all it takes to get to
-    /// `PgBouncer`), `{socket}`, `{port}`, `{standby_socket}`, `{standby_port}`, `{data}`, `{folder}` (a folder of the test's
-    /// own) and `{checksum}` are replaced; a blank within quotes does not separate.
+    /// `[WHERE: ]ACTION OPTIONS`, or options alone. WHERE is `standby`, `each` (there and on the primary), `plain` (a role
+    /// without rights), `bare`, without host and port, or `variables`, where these are in the environment. In options `{pooler}`
+    /// (all it takes to get to `PgBouncer`), `{pair}` (the primary and the standby), `{socket}`, `{port}`, `{data}`,
+    /// `{standby_socket}`, `{standby_port}`, `{standby_data}`, `{folder}` (a folder of the test's own), `{checksum}` (a wrong one) and `{known}`
+    /// (the right one) are replaced; a blank within quotes does not separate.
     cases: &'static [&'static str],
 }
+
+impl Group {
+    /// The cases, one for each server.
+    fn cases(&self) -> impl Iterator<Item = String> {
+        let only = std::env::var("PGVITALS_CASES").unwrap_or_default();
+        let of_line = |line: &&str| match line.strip_prefix("each: ") {
+            Some(line) => vec![line.to_owned(), format!("standby: {line}")],
+            None => vec![(*line).to_owned()],
+        };
+        self.cases.iter().flat_map(of_line).filter(move |case| case.contains(&only))
+    }
+}
+
+/// Where a case runs, and what with.
+fn place(case: &str) -> (&str, &str) {
+    case.split_once(": ").filter(|(place, _)| !place.contains(' ')).unwrap_or(("primary", case))
+}
+
+/// Actions that Debian's version does not have.
+const NEWER: [&str; 3] = ["lockwait", "partman_premake", "pgbouncer_maxwait"];
 
 const GROUPS: &[&Group] = &[&activity::GROUP, &core::GROUP, &storage::GROUP];
 
@@ -75,16 +104,35 @@ impl Stage {
             primary.sql(database, sql).await.unwrap();
         }
         let standby = primary.standby("standby").await.unwrap();
+        for sql in group.standby {
+            standby.sql("postgres", sql).await.unwrap();
+        }
+        primary.sql("postgres", "SELECT pg_create_restore_point('what slots keep')").await.unwrap();
+        until_true(
+            &standby,
+            "SELECT bool_and(restart_lsn < pg_last_wal_receive_lsn()) IS NOT FALSE FROM pg_replication_slots",
+        )
+        .await;
         let mut held = Vec::new();
-        for (database, sql) in group.hold {
-            let client = primary.client(database).await.unwrap();
+        for (server, (database, sql)) in
+            [&primary, &standby].into_iter().flat_map(|server| group.hold.iter().map(move |hold| (server, hold)))
+        {
+            let client = server.client(database).await.unwrap();
             client.batch_execute(sql).await.unwrap();
             held.push(client);
         }
         let mut pooler = None;
         if group.cases.iter().any(|case| case.contains("{pooler}")) {
             let started = PgBouncer::start(&primary, "session");
-            psql(&primary, &format!("{} dbname=app", started.dsn()), "SELECT 1").await.unwrap();
+            psql(&primary, &format!("{} dbname=postgres", started.dsn()), "SELECT 1").await.unwrap();
+            for _ in 0..2 {
+                let (client, connection) =
+                    tokio_postgres::connect(&format!("{} dbname=app", started.dsn()), NoTls).await.unwrap();
+                tokio::spawn(connection);
+                // The pool has one connection, and who comes second waits for it.
+                drop(tokio::time::timeout(Duration::from_millis(1_200), client.batch_execute("SELECT 1")).await);
+                held.push(client);
+            }
             pooler = Some(started);
         }
         let folder = TempDir::new().unwrap();
@@ -99,21 +147,23 @@ impl Stage {
 
     /// The arguments of a case.
     fn arguments(&self, case: &str) -> Vec<String> {
-        let (place, line) =
-            case.split_once(": ").filter(|(place, _)| !place.contains(' ')).unwrap_or(("primary", case));
+        let (place, line) = place(case);
         let server = if place == "standby" { &self.standby } else { &self.primary };
         let pooler = self.pooler.as_ref().map(|pooler| format!("-H 127.0.0.1 -p {} -u postgres", pooler.port()));
         let replaced = [
             ("{pooler}", pooler.unwrap_or_default()),
+            ("{pair}", "-H {socket},{standby_socket} -p {port},{standby_port}".to_owned()),
             ("{socket}", self.primary.socket_dir().display().to_string()),
             ("{port}", self.primary.port().to_string()),
             ("{standby_socket}", self.standby.socket_dir().display().to_string()),
             ("{standby_port}", self.standby.port().to_string()),
             ("{data}", self.primary.data().display().to_string()),
+            ("{standby_data}", self.standby.data().display().to_string()),
             ("{folder}", self.folder.path().display().to_string()),
             ("{checksum}", "0123456789abcdef".repeat(2)),
         ];
-        let line = replaced.iter().fold(line.to_owned(), |line, (name, value)| line.replace(name, value));
+        let line = if line.contains("{known}") { line.replace("{known}", &self.known(case)) } else { line.to_owned() };
+        let line = replaced.iter().fold(line, |line, (name, value)| line.replace(name, value));
         let mut arguments = words(&line);
         if arguments.first().is_some_and(|word| !word.starts_with('-') && !word.contains('=')) {
             arguments[0] = format!("--action={}", arguments[0]);
@@ -126,6 +176,13 @@ impl Stage {
             arguments.extend(["-u".to_owned(), PLAIN.to_owned()]);
         }
         arguments
+    }
+
+    /// What `{known}` stands for: what the action says to who does not know it.
+    fn known(&self, case: &str) -> String {
+        let said = Answer::of(&self.ours_to(&case.replace("{known}", "0"))).text;
+        let (_, after) = said.split_once("checksum: ").or_else(|| said.split_once("cluster_id: ")).unwrap();
+        after.split_whitespace().next().unwrap().to_owned()
     }
 
     fn run(&self, case: &str, program: &Path, arguments: &[String]) -> Output {
@@ -149,13 +206,11 @@ impl Stage {
         self.run(case, &self.ours(), &self.arguments(case))
     }
 
-    /// What our answer to a case differs in, if it does.
-    fn difference(&self, case: &str) -> Option<String> {
+    /// What the original says to a case, and what we do.
+    fn both_to(&self, case: &str) -> (Answer, Answer) {
         let arguments = self.arguments(case);
-        let (theirs, ours) =
-            (self.run(case, Path::new(ORIGINAL), &arguments), self.run(case, &self.ours(), &arguments));
-        let (theirs, ours) = (Answer::of(&theirs), Answer::of(&ours));
-        theirs.difference(&ours).map(|what| format!("{case}: {what}\n  theirs: {theirs:?}\n  ours:   {ours:?}"))
+        let theirs = self.run(case, Path::new(ORIGINAL), &arguments);
+        (Answer::of(&theirs), Answer::of(&self.run(case, &self.ours(), &arguments)))
     }
 }
 
@@ -194,6 +249,14 @@ impl Answer {
         Self { code: output.status.code(), text: text.to_owned(), perf }
     }
 
+    /// The exit code, if there is a line of which it is the status.
+    fn status(&self) -> Option<i32> {
+        let begins = |text| self.text.starts_with(text);
+        // Of these the second has none, and the third no other.
+        self.code.filter(|code| begins("POSTGRES_") || begins("backends:") || *code == 3 && begins("ERROR: "))
+    }
+
+    /// What our answer differs in, if it does.
     fn difference(&self, ours: &Self) -> Option<String> {
         if self.code != ours.code {
             return Some(format!("exit code {:?}, theirs is {:?}", ours.code, self.code));
@@ -263,28 +326,39 @@ fn documented() -> Vec<String> {
     rows.map(|(beginning, _)| beginning.to_owned()).collect()
 }
 
-/// Whether a documented beginning is one of this case's.
+/// Whether a documented beginning is one of this case's, which may be asked of the standby too.
 fn covers(beginning: &str, case: &str) -> bool {
+    let case = if beginning.starts_with("standby: ") { case } else { case.strip_prefix("standby: ").unwrap_or(case) };
     case.strip_prefix(beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '=']))
 }
 
 /// Tries the cases of a group.
 async fn conform(group: &Group) {
     let stage = Stage::set(group).await;
-    let (documented, mut seen) = (documented(), BTreeSet::new());
-    let mut wrong = Vec::new();
-    for case in group.cases {
-        let known: Vec<&String> = documented.iter().filter(|beginning| covers(beginning, case)).collect();
-        match (stage.difference(case), known.as_slice()) {
-            (Some(difference), []) => wrong.push(difference),
-            (Some(_), known) => seen.extend(known.iter().map(|known| (*known).clone())),
+    let (documented, mut tried, mut seen) = (documented(), BTreeSet::new(), BTreeSet::new());
+    let (mut matrix, mut wrong) = (gaps::matrix(group), Vec::new());
+    for case in group.cases() {
+        let known: Vec<&String> = documented.iter().filter(|beginning| covers(beginning, &case)).collect();
+        tried.extend(known.iter().copied());
+        let (theirs, ours) = stage.both_to(&case);
+        let difference = theirs.difference(&ours);
+        if let Some(code) = ours.status() {
+            let (action, role, filters) = gaps::cell(&case);
+            matrix.see((action, role), code, theirs.status() == Some(code));
+            matrix.see_filtered((action, role), &filters, code, difference.is_none());
+        }
+        match (difference, known.as_slice()) {
+            (Some(what), []) => wrong.push(format!("{case}: {what}\n  theirs: {theirs:?}\n  ours:   {ours:?}")),
+            (Some(_), known) => seen.extend(known.iter().copied()),
             (None, _) => {}
         }
     }
     assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
-    let tried = documented.iter().filter(|beginning| group.cases.iter().any(|case| covers(beginning, case)));
-    let alike: Vec<&String> = tried.filter(|beginning| !seen.contains(*beginning)).collect();
+    let alike: Vec<&&String> = tried.difference(&seen).collect();
     assert!(alike.is_empty(), "documented to differ, and do not: {alike:?}");
+    if std::env::var_os("PGVITALS_CASES").is_none() {
+        matrix.judge(gaps::GAPS);
+    }
 }
 
 #[tokio::test]
@@ -303,8 +377,22 @@ async fn sizes_files_replication_and_schemas_are_answered_as_the_original_does()
 }
 
 #[test]
+fn every_action_is_wanted_once_and_every_gap_is_one() {
+    let matrices: Vec<Matrix> = GROUPS.iter().map(|group| gaps::matrix(group)).collect();
+    matrix::all_are_wanted(gaps::GAPS, &matrices);
+    let mut wanted: Vec<&str> = matrices.iter().flat_map(Matrix::subjects).collect();
+    wanted.extend(NEWER);
+    wanted.sort_unstable();
+    let help = Command::new(BINARY).args(["check-postgres", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let lines = help.lines().filter_map(|line| line.strip_prefix(' ')?.split_once(" - "));
+    let all: Vec<&str> = lines.map(|(name, _)| name.trim_end()).filter(|name| !name.contains([' ', ','])).collect();
+    assert_eq!(wanted, all);
+}
+
+#[test]
 fn every_documented_difference_is_tried() {
-    let cases: Vec<_> = GROUPS.iter().flat_map(|group| group.cases).collect();
+    let cases: Vec<_> = GROUPS.iter().flat_map(|group| group.cases()).collect();
     let untried: Vec<String> =
         documented().into_iter().filter(|beginning| !cases.iter().any(|case| covers(beginning, case))).collect();
     assert!(untried.is_empty(), "{untried:?}");

@@ -106,6 +106,8 @@ mod listings;
 mod lsb;
 /// One test on every major, a few at a time.
 mod majors;
+/// What comparisons of command lines have brought out.
+mod matrix;
 /// What is generated for Nagios, Icinga 2 and Checkmk, in their hands.
 mod monitoring_servers;
 /// The Nagios objects and NRPE commands in `nagios/`.

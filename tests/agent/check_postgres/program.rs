@@ -3,10 +3,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::{Group, ORIGINAL, Stage};
+use super::{Group, NEWER, ORIGINAL, Stage};
 use crate::program::BINARY;
 
-const NOTHING: Group = Group { conf: &[], prepare: &[], hold: &[], programs: &[], cases: &[] };
+const NOTHING: Group = Group { conf: &[], prepare: &[], standby: &[], hold: &[], programs: &[], cases: &[] };
 /// A name that would end the line, begin the perfdata and end a label.
 const HOSTILE: &str = "a|b\nc'd=e f";
 
@@ -88,7 +88,7 @@ fn no_action_of_the_original_is_missing() {
     let mut theirs = named(&mut Command::new(ORIGINAL));
     assert!(theirs.len() > 50, "{theirs:?}");
     // What came after Debian's version.
-    theirs.extend(["lockwait", "partman_premake", "pgbouncer_maxwait"].map(str::to_owned));
+    theirs.extend(NEWER.map(str::to_owned));
     let ours = named(Command::new(BINARY).arg("check-postgres"));
     assert_eq!(theirs.symmetric_difference(&ours).collect::<Vec<_>>(), Vec::<&String>::new());
 }
