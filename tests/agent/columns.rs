@@ -38,8 +38,9 @@ async fn asked(cluster: &Cluster) -> Vec<(Arc<Definition>, String)> {
 /// Texts that are digits and nothing else: a pattern has cut them out of a longer one.
 const DIGITS: [&str; 1] = ["upstream_node"];
 
-/// Columns without a metric: only checks read them that ask for the rows of the definition.
-const ASKED_BY_NAME: [(&str, &str); 2] = [("slots", "restart_lsn"), ("slru", "own_name")];
+/// Columns without a metric: only checks read them that ask for the rows of the definition, or what explains one.
+const ASKED_BY_NAME: [(&str, &str); 4] =
+    [("slots", "restart_lsn"), ("slru", "own_name"), ("table_bloat", "size"), ("index_bloat", "size")];
 
 /// What PostgreSQL calls a type that may become a value.
 fn fits(type_name: &str, kind: Kind) -> bool {

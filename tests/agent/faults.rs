@@ -305,7 +305,7 @@ async fn what_has_happened_lately_is_known_to_an_agent() {
     cluster.sql("postgres", &statements.join(";")).await.unwrap();
     agent.until("statements-evicted -w 0", 1, &["WARNING: pg_stat_statements made room "]).await;
     let client = cluster.client("postgres").await.unwrap();
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().try_get(0).unwrap();
     cluster.sql("postgres", &format!("SELECT pg_terminate_backend({pid})")).await.unwrap();
     agent.until("sessions-lost -w 0", 1, &["WARNING: 1 sessions in postgres ended badly"]).await;
     cluster.sql("postgres", "CREATE TABLE filled AS SELECT g FROM generate_series(1, 10000) AS g").await.unwrap();
