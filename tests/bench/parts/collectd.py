@@ -13,6 +13,7 @@ from server import PORT, Cost, Server
 from table import Ratio, Table, megabytes, written
 
 TITLE = "Beside collectd"
+SHORT = False  # beats cannot be hurried
 
 INTERVAL = 1.0
 # The plugin's default queries.
