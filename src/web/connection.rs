@@ -70,7 +70,12 @@ pub(super) async fn attend(stream: TcpStream, taken: Taken, door: Arc<Door>, mut
 async fn talk(stream: TcpStream, seat: &Arc<Seat>, door: &Door) {
     // An answer is written at once; waiting for more to send would only delay its end.
     let _ = stream.set_nodelay(true);
-    match door.access.policy().await.tls() {
+    let policy = door.access.policy().await;
+    if policy.tls().is_some() {
+        // What passes in a handshake the seat is not told.
+        seat.note_silence();
+    }
+    match policy.tls() {
         None => converse(stream, None, seat, door).await,
         Some(config) => match TlsAcceptor::from(Arc::clone(config)).accept(stream).await {
             Ok(stream) => converse(stream, Some(config), seat, door).await,

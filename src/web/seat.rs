@@ -31,8 +31,7 @@ pub(super) struct Limits {
     pub(super) take: Duration,
     /// Between two requests.
     pub(super) idle: Duration,
-    /// Within this time a connection that has not asked keeps its seat though others want it: what it asks is on its way, or
-    /// here and not read yet.
+    /// Within this time a connection that has not asked keeps its seat though others want it: what it asks is on its way.
     pub(super) grace: Duration,
     /// How long a new connection waits for a seat.
     pub(super) wait: Duration,
@@ -73,27 +72,42 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Seat {
     limits: Limits,
-    state: Mutex<(Phase, Instant)>,
+    state: Mutex<State>,
     evicted: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    phase: Phase,
+    since: Instant,
+    /// We looked for something to read and there was nothing. On a busy machine a request may be here for long before we look.
+    is_silent: bool,
 }
 
 impl Seat {
     fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::new((Phase::Asking, Instant::now())), evicted: Notify::new() }
+        let state = State { phase: Phase::Asking, since: Instant::now(), is_silent: false };
+        Self { limits, state: Mutex::new(state), evicted: Notify::new() }
     }
 
-    fn state(&self) -> (Phase, Instant) {
+    fn state(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that the next phase has begun.
     pub(super) fn enter(&self, phase: Phase) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (phase, Instant::now());
+        let state = State { phase, since: Instant::now(), is_silent: false };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Notes that the client has sent nothing that we have not read.
+    pub(super) fn note_silence(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_silent = true;
     }
 
     /// When the phase it is in has taken too long.
     pub(super) fn deadline(&self) -> Instant {
-        let (phase, since) = self.state();
+        let State { phase, since, .. } = self.state();
         let limit = match phase {
             Phase::Asking => self.limits.ask,
             Phase::Answering => self.limits.answer,
@@ -105,7 +119,7 @@ impl Seat {
 
     /// Whether it waits for its client to ask, so that closing it takes no answer from anybody.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.state().0, Phase::Asking | Phase::Idle)
+        matches!(self.state().phase, Phase::Asking | Phase::Idle)
     }
 
     /// Ready when its place was given to another connection.
@@ -156,10 +170,10 @@ impl Room {
     pub(super) fn evict(&self) -> bool {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = seats.iter().enumerate().filter_map(|(at, seat)| {
-            let (phase, since) = seat.state();
+            let State { phase, since, is_silent } = seat.state();
             let may_go = match phase {
                 Phase::Idle => true,
-                Phase::Asking => since.elapsed() >= self.limits.grace,
+                Phase::Asking => is_silent && since.elapsed() >= self.limits.grace,
                 Phase::Taking => since.elapsed() > SLOW,
                 Phase::Answering => false,
             };
@@ -196,8 +210,12 @@ pub(super) struct Observed<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for Observed<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before && self.seat.state().0 == Phase::Idle {
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) else {
+            self.seat.note_silence();
+            return Poll::Pending;
+        };
+        read?;
+        if buffer.filled().len() > before && self.seat.state().phase == Phase::Idle {
             self.seat.enter(Phase::Asking);
         }
         Poll::Ready(Ok(()))
@@ -224,7 +242,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Observed<T> {
     // hyper flushes when all it had to write is written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if self.seat.state().0 == Phase::Taking {
+        if self.seat.state().phase == Phase::Taking {
             self.seat.enter(Phase::Idle);
         }
         Poll::Ready(Ok(()))
@@ -245,6 +263,7 @@ mod tests {
         let room = Room::new(limits);
         let (first, second) = (room.take().await.unwrap(), room.take().await.unwrap());
         first.seat.enter(Phase::Answering);
+        second.seat.note_silence();
         let leave = async {
             second.seat.evicted().await;
             drop(second);
@@ -258,11 +277,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_just_let_in_is_not_sent_away_for_the_next() {
-        let room = Room::new(Limits { most: 1, wait: Duration::from_millis(100), ..Limits::default() });
+    async fn who_was_not_listened_to_is_not_sent_away_for_the_next() {
+        let limits = Limits { most: 1, grace: Duration::ZERO, wait: Duration::from_millis(100), ..Limits::default() };
+        let room = Room::new(limits);
         let first = room.take().await.unwrap();
-        assert!(room.take().await.is_none(), "the first had no time to ask");
-        first.seat.enter(Phase::Idle);
+        assert!(room.take().await.is_none(), "nobody looked whether the first has asked");
+        first.seat.note_silence();
         let leave = async {
             first.seat.evicted().await;
             drop(first);
