@@ -101,7 +101,10 @@ fn is_one_of(quoted: &str, names: &BTreeSet<&str>) -> bool {
 
 /// What stands after ` = "` at the end of a line.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(|line| Some(line.strip_suffix('"')?.split_once(" = \"")?.1))
+    text.lines().filter_map(|line| {
+        let (key, quoted) = line.strip_suffix('"')?.split_once('"')?;
+        key.ends_with(" = ").then_some(quoted)
+    })
 }
 
 #[cfg(test)]
