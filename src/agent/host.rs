@@ -81,7 +81,9 @@ impl Host {
         let idle = self.files.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut files = idle.unwrap_or_else(|| Files::new(self.roots.clone()));
         files.begin();
-        group.iter().for_each(|&at| self.run(at, &mut files));
+        for &at in group {
+            self.run(at, &mut files);
+        }
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
     }
 

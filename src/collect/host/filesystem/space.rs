@@ -100,8 +100,8 @@ where
         let before = progress.open;
         let waited = round.through.wait_timeout_while(progress, left.min(PATIENCE), |progress| progress.open > 0);
         progress = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let wanted = progress.open == before && threads < threads_left && !progress.waiting.is_empty();
-        threads += usize::from(wanted && start());
+        let is_slow = progress.open == before && threads < threads_left && !progress.waiting.is_empty();
+        threads += usize::from(is_slow && start());
     }
     drop(progress);
     round.close()
