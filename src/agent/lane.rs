@@ -204,24 +204,16 @@ impl Lane {
         }
         let (epoch, condition) = shared.state();
         match condition.plan(definition) {
-            Ok((facts, sql)) => match &definition.texts {
-                Some(texts) => {
-                    let run = self.run_texts(slot, definition, texts, &sql, epoch).await;
-                    self.complete(slot, definition, &facts, run).await;
-                }
-                None => {
-                    let answer = self.rows(slot, definition, &sql).await;
-                    self.conclude(slot, definition, &facts, answer, epoch).await;
-                }
-            },
+            Ok((facts, sql)) => {
+                let run = if let Some(texts) = &definition.texts {
+                    self.run_texts(slot, definition, texts, &sql, epoch).await
+                } else {
+                    self.run(slot, definition, &sql, epoch).await
+                };
+                self.complete(slot, definition, &facts, run).await;
+            }
             Err(outcome) => self.settle(slot, definition, Run::without_families(Instant::now(), epoch, outcome)).await,
         }
-    }
-
-    /// Turns what was answered, and when it was asked, into a run.
-    async fn conclude(&mut self, slot: &Slot, definition: &Definition, facts: &Facts, answer: Answer, epoch: u64) {
-        let run = run_of_answer(slot, definition, answer, epoch);
-        self.complete(slot, definition, facts, run).await;
     }
 
     /// Adds to a run what is remembered.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ask, FAST_LIMIT, Lane, fast_statement_timeout};
+use super::{Ask, FAST_LIMIT, Lane, fast_statement_timeout, run_of_answer};
 use crate::agent::facts::Facts;
 use crate::agent::queue::Queue;
 use crate::agent::slot::{Outcome, Run, Slot};
@@ -58,7 +58,8 @@ impl Lane {
         let Some(answer) = answer.transpose() else { return self.stranded.push(Ask::Collect(at)) };
         let started = started.into_std();
         let answer = self.weighed(slot, definition, started, answer);
-        self.conclude(slot, definition, &facts, (started, answer), epoch).await;
+        let run = run_of_answer(slot, definition, (started, answer), epoch);
+        self.complete(slot, definition, &facts, run).await;
     }
 
     /// What was sent on a session that is gone has to be asked again.

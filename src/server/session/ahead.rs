@@ -63,17 +63,16 @@ impl Session {
         // As for any question on its way, in case nobody waits for the answer.
         self.state = State::Busy;
         let mut reading = pin!(rows_of(answer));
-        let outcome = match timeout(deadline, reading.as_mut()).await {
-            Ok(outcome) => outcome.map_err(|error| failure_of(error, statement_timeout, at.elapsed())),
-            Err(_) => {
-                let ended = async {
-                    drop(reading.await);
-                    // Answered behind everything that was sent.
-                    let _ = self.client.batch_execute("").await;
-                };
-                self.state = give_up(&self.route, &self.client.cancel_token(), ended).await;
-                Err(QueryFailure::Deadline(deadline))
-            }
+        let outcome = if let Ok(outcome) = timeout(deadline, reading.as_mut()).await {
+            outcome.map_err(|error| failure_of(error, statement_timeout, at.elapsed()))
+        } else {
+            let ended = async {
+                drop(reading.await);
+                // Answered behind everything that was sent.
+                let _ = self.client.batch_execute("").await;
+            };
+            self.state = give_up(&self.route, &self.client.cancel_token(), ended).await;
+            Err(QueryFailure::Deadline(deadline))
         };
         self.answered = Instant::now();
         self.state = match outcome {
