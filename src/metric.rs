@@ -5,6 +5,8 @@
 
 mod buckets;
 mod described;
+mod points;
+mod rows;
 mod snapshot;
 mod table;
 
@@ -12,6 +14,8 @@ use std::sync::Arc;
 
 pub use buckets::{Buckets, COUNT, Member, SUFFIXES};
 pub use described::Described;
+use points::Points;
+pub use rows::{Rows, push_escaped};
 pub use snapshot::{Group, Part, Snapshot};
 pub use table::{Column, Table};
 
@@ -73,72 +77,21 @@ pub struct Metric {
     pub kind: Kind,
 }
 
-/// Rows of label values under common label names, stored as one text.
-#[derive(Debug, Default)]
-pub struct Rows {
-    names: Vec<String>,
-    text: String,
-    /// End of each value in `text`, row after row.
-    ends: Vec<usize>,
-}
-
-impl Rows {
-    /// The label names, in the order of the values.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// The label values of one row, in the order of [`Rows::names`].
-    pub fn values(&self, row: u32) -> impl Iterator<Item = &str> {
-        let width = self.names.len();
-        let first = row as usize * width;
-        let mut start = match first {
-            0 => 0,
-            _ => self.ends.get(first - 1).copied().unwrap_or_default(),
-        };
-        self.ends.iter().skip(first).take(width).map(move |&end| {
-            let value = self.text.get(start..end).unwrap_or_default();
-            start = end;
-            value
-        })
-    }
-
-    fn push(&mut self, values: &[&str]) {
-        for value in values {
-            self.text.push_str(value);
-            self.ends.push(self.text.len());
-        }
-    }
-}
-
 /// One metric with its samples.
 #[derive(Debug)]
 pub struct Family {
     metric: Arc<Metric>,
     rows: Arc<Rows>,
-    points: Vec<Point>,
+    points: Points,
     /// Of a histogram.
     buckets: Option<Arc<Buckets>>,
-}
-
-/// One value of a family: of this row, and of a histogram the value in this place.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    row: u32,
-    place: u32,
-    value: f64,
 }
 
 impl Family {
     /// A family of one sample without labels.
     pub fn single(kind: Kind, name: &str, help: &str, value: f64) -> Self {
         let metric = Metric { name: name.to_owned(), help: help.to_owned(), kind };
-        Self {
-            metric: Arc::new(metric),
-            rows: Arc::default(),
-            points: vec![Point { row: 0, place: 0, value }],
-            buckets: None,
-        }
+        Self { metric: Arc::new(metric), rows: Arc::default(), points: Points::single(value), buckets: None }
     }
 
     /// Name, meaning and type.
@@ -158,7 +111,13 @@ impl Family {
 
     /// Whether it holds no sample; such a family is not shown at all.
     pub fn is_empty(&self) -> bool {
-        self.points.is_empty()
+        self.points.len() == 0
+    }
+
+    /// About how many bytes [`Sample::label_text`] of all its samples has, and what stands beside it in a histogram.
+    pub fn label_bytes(&self) -> usize {
+        let beside = if self.buckets.is_some() { "_bucket,le=\"+Inf\"".len() } else { 0 };
+        self.len() * (self.rows.mean_bytes() + beside)
     }
 
     /// The samples, without a server label.
@@ -166,23 +125,31 @@ impl Family {
         self.samples_of(None)
     }
 
-    /// The same metric with only these samples.
+    /// The values of one label, row by row; none if it has no such label.
+    pub fn values_of(&self, label: &str) -> impl Iterator<Item = &str> {
+        let at = self.rows.names().iter().position(|name| name == label);
+        self.points.rows().filter_map(move |row| self.rows.values(row).nth(at?))
+    }
+
+    /// The same metric with only the rows whose value of this label is kept.
     #[must_use]
-    pub fn retain(&self, mut keep: impl FnMut(&Sample<'_>) -> bool) -> Self {
-        let points = self.points.iter().zip(self.samples()).filter(|(_, sample)| keep(sample)).map(|(own, _)| *own);
+    pub fn retain(&self, label: &str, keep: impl Fn(&str) -> bool) -> Self {
+        let kept: Vec<bool> = self.values_of(label).map(keep).collect();
         Self {
             metric: Arc::clone(&self.metric),
             rows: Arc::clone(&self.rows),
-            points: points.collect(),
+            points: self.points.retain(|at| kept.get(at).is_none_or(|kept| *kept)),
             buckets: self.buckets.clone(),
         }
     }
 
     fn samples_of<'a>(&'a self, server: Option<&'a str>) -> impl Iterator<Item = Sample<'a>> {
-        self.points.iter().map(move |&Point { row, place, value }| {
-            let member = self.buckets.as_ref().map_or(Member::Whole, |buckets| buckets.member(place));
-            Sample { server, rows: &self.rows, row, member, value }
-        })
+        self.points.iter().map(move |(row, place, value)| self.sample(server, row, place, value))
+    }
+
+    fn sample<'a>(&'a self, server: Option<&'a str>, row: u32, place: u32, value: f64) -> Sample<'a> {
+        let member = self.buckets.as_ref().map_or(Member::Whole, |buckets| buckets.member(place));
+        Sample { server, rows: &self.rows, row, member, value }
     }
 }
 
@@ -206,8 +173,13 @@ impl<'a> Sample<'a> {
 
     /// Label names and values: `server` first, then the family's own in their declared order, then a bucket's `le`.
     pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let own = self.rows.names.iter().map(String::as_str).zip(self.rows.values(self.row));
+        let own = self.rows.names().iter().map(String::as_str).zip(self.rows.values(self.row));
         self.server.map(|server| ("server", server)).into_iter().chain(own).chain(self.member.label())
+    }
+
+    /// The family's own labels as the text formats of Prometheus have them between braces: without `server` and `le`.
+    pub fn label_text(&self) -> &'a str {
+        self.rows.text(self.row)
     }
 
     /// The value of one label, if the sample has it.

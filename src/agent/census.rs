@@ -44,13 +44,11 @@ impl Census {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some((_, names)) = known.names.as_ref().filter(|(since, _)| run.started < *since) else { return run };
         let exists = |name: &str| name.is_empty() || name == REMAINDER || names.contains(name);
-        let is_gone = |family: &Arc<Family>| {
-            family.samples().any(|sample| sample.label(DATNAME).is_some_and(|name| !exists(name)))
-        };
+        let is_gone = |family: &Arc<Family>| !family.values_of(DATNAME).all(exists);
         if !run.families.iter().any(is_gone) {
             return run;
         }
-        let kept = |family: &Arc<Family>| Arc::new(family.retain(|sample| sample.label(DATNAME).is_none_or(exists)));
+        let kept = |family: &Arc<Family>| Arc::new(family.retain(DATNAME, exists));
         Arc::new(Run { families: run.families.iter().map(kept).collect(), ..Run::clone(&run) })
     }
 }

@@ -69,7 +69,7 @@ impl<'a> Member<'a> {
     }
 
     /// The label that tells a bucket from the others of its row.
-    pub(super) fn label(self) -> Option<(&'static str, &'a str)> {
+    pub fn label(self) -> Option<(&'static str, &'a str)> {
         match self {
             Self::Bucket { le, .. } => Some(("le", le)),
             _ => None,

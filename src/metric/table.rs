@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::{Buckets, Family, Kind, Merge, Metric, Point, Rows};
+use super::points::Points;
+use super::{Buckets, Family, Kind, Merge, Metric, Rows};
 
 /// Families that share their label rows, while they are being filled.
 ///
@@ -25,7 +26,7 @@ use super::{Buckets, Family, Kind, Merge, Metric, Point, Rows};
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Rows,
-    /// Rows by the hash of their values, which are not stored twice.
+    /// Rows by the hash of their text, which is not stored twice.
     known: HashTable<u32>,
     hasher: RandomState,
     current: u32,
@@ -40,7 +41,7 @@ pub struct Column(usize);
 struct Filling {
     metric: Arc<Metric>,
     merge: Merge,
-    points: Vec<Point>,
+    points: Points,
     buckets: Option<Arc<Buckets>>,
 }
 
@@ -48,7 +49,7 @@ impl Table {
     /// An empty table with these label names.
     pub fn new<S: AsRef<str>>(labels: &[S]) -> Self {
         let names = labels.iter().map(|name| name.as_ref().to_owned()).collect();
-        Self { rows: Rows { names, ..Rows::default() }, ..Self::default() }
+        Self { rows: Rows::new(names), ..Self::default() }
     }
 
     /// Adds a family: counters are summed where rows coincide, all else keeps the larger value.
@@ -59,12 +60,12 @@ impl Table {
 
     /// Adds a family of a metric that is described already.
     pub fn column_of(&mut self, metric: Arc<Metric>, merge: Merge) -> Column {
-        self.add(Filling { metric, merge, points: Vec::new(), buckets: None })
+        self.add(Filling { metric, merge, points: Points::default(), buckets: None })
     }
 
     /// Adds a histogram: each value that is set counts as one more thing in the current row.
     pub fn histogram_of(&mut self, metric: Arc<Metric>, buckets: Arc<Buckets>) -> Column {
-        self.add(Filling { metric, merge: Merge::Sum, points: Vec::new(), buckets: Some(buckets) })
+        self.add(Filling { metric, merge: Merge::Sum, points: Points::default(), buckets: Some(buckets) })
     }
 
     fn add(&mut self, filling: Filling) -> Column {
@@ -74,26 +75,33 @@ impl Table {
 
     /// Goes to the row with these label values, in the order of the names; values that are missing are empty.
     pub fn row<S: AsRef<str>>(&mut self, values: &[S]) {
-        let mut values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
-        values.resize(self.rows.names.len(), "");
-        let hash = self.hasher.hash_one(values.as_slice());
-        if let Some(&row) = self.known.find(hash, |&row| self.rows.values(row).eq(values.iter().copied())) {
+        self.row_of(values.iter().map(AsRef::as_ref));
+    }
+
+    /// The same of values that come one by one.
+    pub fn row_of<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) {
+        let Self { known, rows, hasher, .. } = self;
+        let new = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        rows.push(values);
+        let text = rows.text(new);
+        let hash = hasher.hash_one(text);
+        if let Some(&row) = known.find(hash, |&row| rows.text(row) == text) {
+            rows.truncate(new);
             self.current = row;
             return;
         }
-        self.current = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        self.rows.push(&values);
-        let Self { known, rows, hasher, current, .. } = self;
-        known.insert_unique(hash, *current, |&row| hasher.hash_one(rows.values(row).collect::<Vec<_>>().as_slice()));
+        known.insert_unique(hash, new, |&row| hasher.hash_one(rows.text(row)));
+        self.current = new;
     }
 
     /// Sets a value in the current row.
     pub fn set(&mut self, column: Column, value: f64) {
         let row = self.current;
         let Some(filling) = self.columns.get_mut(column.0) else { return };
-        let Some(buckets) = filling.buckets.clone() else { return filling.put(row, 0, value) };
-        for (place, value) in (0..).zip(buckets.observe(value)) {
-            filling.put(row, place, value);
+        let Filling { points, merge, buckets, .. } = filling;
+        match buckets {
+            None => points.set(row, std::iter::once(value), *merge),
+            Some(buckets) => points.set(row, buckets.observe(value), *merge),
         }
     }
 
@@ -107,32 +115,17 @@ impl Table {
     /// The families that got a sample.
     pub fn into_families(self) -> Vec<Family> {
         let mut rows = self.rows;
-        rows.text.shrink_to_fit();
-        rows.ends.shrink_to_fit();
+        rows.shrink_to_fit();
         let rows = Arc::new(rows);
         self.columns
             .into_iter()
-            .filter(|filling| !filling.points.is_empty())
+            .filter(|filling| filling.points.len() > 0)
             .map(|mut filling| {
                 filling.points.shrink_to_fit();
                 let Filling { metric, points, buckets, .. } = filling;
                 Family { metric, rows: Arc::clone(&rows), points, buckets }
             })
             .collect()
-    }
-}
-
-impl Filling {
-    fn put(&mut self, row: u32, place: u32, value: f64) {
-        // Rows come in order but for duplicates, so the row sought is nearly always the last one.
-        match self.points.binary_search_by_key(&(row, place), |point| (point.row, point.place)) {
-            Ok(at) => {
-                if let Some(point) = self.points.get_mut(at) {
-                    point.value = self.merge.apply(point.value, value);
-                }
-            }
-            Err(at) => self.points.insert(at, Point { row, place, value }),
-        }
     }
 }
 

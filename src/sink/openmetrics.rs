@@ -1,11 +1,12 @@
-//! OpenMetrics 1.0 through `prometheus-client`, with the very sample names of the text format.
+//! OpenMetrics 1.0, with the very sample names of the text format, and its lines but for histograms.
 //!
 //! OpenMetrics demands `_total` on the samples of a counter. A counter whose compatible name lacks it is `unknown`
 //! here, so that the name stays. So are the parts of a histogram whose sum is below 0 or endless,
 //! which parsers refuse. It also
-//! demands `le="1.0"` where the text format has `le="1"`; Prometheus since 3.0 makes the same of both.
+//! demands `le="1.0"` where the text format has `le="1"`; Prometheus since 3.0 makes the same of both. Histograms are written by
+//! `prometheus-client`, which knows how; all else would take it longer, as it escapes each label of each line anew.
 
-use std::fmt::{Error, Write};
+use std::fmt::Error;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
@@ -15,62 +16,74 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::whole;
-use crate::metric::{Group, Kind, Member, SUFFIXES, Sample, Snapshot};
+use super::series::{push_lines, size_of, take_piece};
+use super::{Take, whole};
+use crate::metric::{Group, Kind, Member, SUFFIXES, Sample, Snapshot, push_escaped};
 
 /// What the HTTP header `Content-Type` says.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Appends all families, ordered by name, and the end mark.
 pub fn encode(snapshot: &Snapshot, out: &mut String) {
+    out.reserve(snapshot.groups().map(|group| size_of(&group)).sum());
+    encode_in_pieces(snapshot, out, &mut |_| ());
+}
+
+/// As [`encode`]; what is left at the end, which is less than a piece, is not taken.
+pub fn encode_in_pieces(snapshot: &Snapshot, out: &mut String, take: Take<'_>) {
+    for group in snapshot.groups() {
+        let metric = group.metric();
+        if metric.kind == Kind::Histogram {
+            push_histograms(snapshot, &group, out);
+            take_piece(out, take);
+            continue;
+        }
+        let (name, kind) = shape(snapshot, &group);
+        out.extend(["# HELP ", name, " "]);
+        push_escaped(out, &metric.help, true);
+        out.extend(["\n# TYPE ", name, " ", kind, "\n"]);
+        group.parts().iter().for_each(|part| push_lines(out, &metric.name, part, take));
+    }
+    out.push_str("# EOF\n");
+}
+
+/// The family's name and type in OpenMetrics, chosen so that the sample name is the metric's name.
+fn shape<'a>(snapshot: &Snapshot, group: &Group<'a>) -> (&'a str, &'static str) {
+    let metric = group.metric();
+    match (metric.kind, metric.name.strip_suffix("_total")) {
+        (Kind::Counter, Some(stem)) if is_free(snapshot, stem) && group.samples().all(|s| s.value >= 0.0) => {
+            (stem, "counter")
+        }
+        (Kind::Gauge, _) => (&metric.name, "gauge"),
+        (Kind::Counter | Kind::Histogram | Kind::Unknown, _) => (&metric.name, "unknown"),
+    }
+}
+
+/// A counter takes its stem and the stem's `_created` for itself; parsers refuse them to any other family.
+fn is_free(snapshot: &Snapshot, stem: &str) -> bool {
+    snapshot.find(stem).is_none() && snapshot.find(&format!("{stem}_created")).is_none()
+}
+
+fn push_histograms(snapshot: &Snapshot, group: &Group<'_>, out: &mut String) {
+    let mut alone = Snapshot::new(snapshot.taken);
+    group.parts().iter().for_each(|part| alone.add(part.server.as_ref(), &part.family));
     let mut registry = Registry::default();
-    // The registry wants to own its collectors; a copy of a snapshot shares all samples.
-    registry.register_collector(Box::new(Families(snapshot.clone())));
+    registry.register_collector(Box::new(Histograms(alone)));
     // Writing to a String cannot fail.
-    let _ = text::encode(out, &registry);
+    let _ = text::encode_registry(out, &registry);
 }
 
 #[derive(Debug)]
-struct Families(Snapshot);
+struct Histograms(Snapshot);
 
-impl Collector for Families {
+impl Collector for Histograms {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        for group in self.0.groups() {
-            let (name, shape) = self.shape(&group);
-            let help = escape(&group.metric().help);
-            if group.metric().kind == Kind::Histogram {
-                encode_histograms(&mut encoder, &group, &help)?;
-                continue;
-            }
-            let mut described = encoder.encode_descriptor(name, &help, None, shape)?;
-            for sample in group.samples() {
-                if sample.labels().next().is_none() {
-                    encode_value(&mut described, shape, sample.value)?;
-                } else {
-                    encode_value(&mut described.encode_family(&Labels(sample))?, shape, sample.value)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Families {
-    /// The family's name and type in OpenMetrics, chosen so that the sample name is the metric's name.
-    fn shape<'a>(&self, group: &Group<'a>) -> (&'a str, MetricType) {
-        let metric = group.metric();
-        match (metric.kind, metric.name.strip_suffix("_total")) {
-            (Kind::Counter, Some(stem)) if self.is_free(stem) && group.samples().all(|s| s.value >= 0.0) => {
-                (stem, MetricType::Counter)
-            }
-            (Kind::Gauge, _) => (&metric.name, MetricType::Gauge),
-            (Kind::Counter | Kind::Histogram | Kind::Unknown, _) => (&metric.name, MetricType::Unknown),
-        }
-    }
-
-    /// A counter takes its stem and the stem's `_created` for itself; parsers refuse them to any other family.
-    fn is_free(&self, stem: &str) -> bool {
-        self.0.find(stem).is_none() && self.0.find(&format!("{stem}_created")).is_none()
+        self.0.groups().try_for_each(|group| {
+            let mut help = String::new();
+            // The crate escapes label values but writes HELP as it is.
+            push_escaped(&mut help, &group.metric().help, true);
+            encode_histograms(&mut encoder, &group, &help)
+        })
     }
 }
 
@@ -81,7 +94,13 @@ fn encode_histograms(encoder: &mut DescriptorEncoder<'_>, group: &Group<'_>, hel
             let name = format!("{name}{suffix}");
             let mut described = encoder.encode_descriptor(&name, help, None, MetricType::Unknown)?;
             for sample in group.samples().filter(|sample| sample.suffix() == suffix) {
-                encode_value(&mut described.encode_family(&Labels(sample))?, MetricType::Unknown, sample.value)?;
+                // The crate has no encoder of its own for an unknown: its samples look like a gauge's.
+                let labels = Labels(sample);
+                let mut described = described.encode_family(&labels)?;
+                match whole(sample.value) {
+                    Some(whole) => described.encode_gauge(&whole)?,
+                    None => described.encode_gauge(&sample.value)?,
+                }
             }
         }
         return Ok(());
@@ -114,39 +133,12 @@ fn encode_histograms(encoder: &mut DescriptorEncoder<'_>, group: &Group<'_>, hel
     Ok(())
 }
 
-fn encode_value(encoder: &mut MetricEncoder<'_>, shape: MetricType, value: f64) -> Result<(), Error> {
-    let whole = whole(value);
-    match (shape, whole.map(u64::try_from)) {
-        (MetricType::Counter, Some(Ok(whole))) => encoder.encode_counter::<NoLabelSet, u64, f64>(&whole, None),
-        (MetricType::Counter, _) => encoder.encode_counter::<NoLabelSet, f64, f64>(&value, None),
-        // The crate has no encoder of its own for an unknown: its samples look like a gauge's.
-        _ => match whole {
-            Some(whole) => encoder.encode_gauge(&whole),
-            None => encoder.encode_gauge(&value),
-        },
-    }
-}
-
 struct Labels<'a>(Sample<'a>);
 
 impl EncodeLabelSet for Labels<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
         self.0.labels().try_for_each(|label| label.encode(encoder.encode_label()))
     }
-}
-
-/// The crate escapes label values but writes HELP as it is.
-fn escape(help: &str) -> String {
-    let mut out = String::with_capacity(help.len());
-    for character in help.chars() {
-        // Writing to a String cannot fail.
-        let _ = match character {
-            '\\' | '"' => write!(out, "\\{character}"),
-            '\n' => write!(out, "\\n"),
-            other => write!(out, "{other}"),
-        };
-    }
-    out
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 //! Types are those of the exporters whose names we keep, even where promtool's linter would rather see another one:
 //! a counter is a counter whether or not its name ends in `_total`.
 
-use std::fmt::Write;
-
-use super::push_number;
-use crate::metric::{Kind, Sample, Snapshot};
+use super::Take;
+use super::series::{push_lines, size_of};
+use crate::metric::{Kind, Snapshot, push_escaped};
 
 /// What the HTTP header `Content-Type` says.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -15,6 +14,12 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>, "Text-based format".
 pub fn encode(snapshot: &Snapshot, out: &mut String) {
+    out.reserve(snapshot.groups().map(|group| size_of(&group)).sum());
+    encode_in_pieces(snapshot, out, &mut |_| ());
+}
+
+/// As [`encode`]; what is left at the end, which is less than a piece, is not taken.
+pub fn encode_in_pieces(snapshot: &Snapshot, out: &mut String, take: Take<'_>) {
     for group in snapshot.groups() {
         let metric = group.metric();
         if !metric.help.is_empty() {
@@ -23,13 +28,7 @@ pub fn encode(snapshot: &Snapshot, out: &mut String) {
             out.push('\n');
         }
         out.extend(["# TYPE ", &metric.name, " ", name_of(metric.kind), "\n"]);
-        for sample in group.samples() {
-            out.extend([&metric.name, sample.suffix()]);
-            push_labels(out, &sample);
-            out.push(' ');
-            push_value(out, sample.value);
-            out.push('\n');
-        }
+        group.parts().iter().for_each(|part| push_lines(out, &metric.name, part, take));
     }
 }
 
@@ -39,47 +38,6 @@ fn name_of(kind: Kind) -> &'static str {
         Kind::Gauge => "gauge",
         Kind::Histogram => "histogram",
         Kind::Unknown => "untyped",
-    }
-}
-
-fn push_labels(out: &mut String, sample: &Sample<'_>) {
-    let mut before = '{';
-    for (name, value) in sample.labels() {
-        out.push(before);
-        out.push_str(name);
-        out.push_str("=\"");
-        push_escaped(out, value, true);
-        out.push('"');
-        before = ',';
-    }
-    if before == ',' {
-        out.push('}');
-    }
-}
-
-/// Values stand between quotes and HELP does not, so only values have their quotes escaped.
-fn push_escaped(out: &mut String, text: &str, quoted: bool) {
-    if !text.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
-        return out.push_str(text);
-    }
-    for character in text.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '"' if quoted => out.push_str("\\\""),
-            other => out.push(other),
-        }
-    }
-}
-
-fn push_value(out: &mut String, value: f64) {
-    if value.is_finite() {
-        push_number(out, value);
-    } else if value.is_nan() {
-        out.push_str("NaN");
-    } else {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{}Inf", if value > 0.0 { '+' } else { '-' });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Compressed answers: Prometheus always asks for them, and a page shrinks to a tenth for a millisecond of CPU.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -22,15 +22,33 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The text compressed, unless that is not worth it.
-pub(super) fn compress(text: &Bytes) -> Option<Bytes> {
-    let compressed = || -> io::Result<Vec<u8>> {
+/// A text that is compressed piece by piece as it is written.
+pub(super) struct Compressed(Option<GzEncoder<Vec<u8>>>);
+
+impl Compressed {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self(None)
+    }
+
+    /// Takes a piece, and clears it.
+    pub(super) fn take(&mut self, piece: &mut String) {
         // Higher levels take twice to four times as long, for a fifth less on the wire.
-        let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
-        encoder.write_all(text)?;
-        encoder.finish()
-    };
-    if text.len() < LEAST { None } else { compressed().ok().map(Bytes::from) }
+        let encoder = self.0.get_or_insert_with(|| GzEncoder::new(Vec::new(), Compression::fast()));
+        // Writing to a Vec cannot fail.
+        let _ = encoder.write_all(piece.as_bytes());
+        piece.clear();
+    }
+
+    /// All pieces and the last one; the text itself where compressing it is not worth it.
+    pub(super) fn finish(mut self, mut last: String) -> Result<Bytes, String> {
+        if self.0.is_none() && last.len() < LEAST {
+            return Err(last);
+        }
+        self.take(&mut last);
+        let compressed = self.0.map(GzEncoder::finish);
+        compressed.and_then(Result::ok).map(Bytes::from).ok_or_else(String::new)
+    }
 }
 
 #[cfg(test)]
@@ -61,13 +79,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_is_the_same_text() {
-        let text = Bytes::from("pg_up{server=\"15/main\"} 1\n".repeat(10_000));
-        let compressed = compress(&text).unwrap();
-        assert!(compressed.len() < text.len() / 10);
-        let mut again = Vec::new();
-        GzDecoder::new(&compressed[..]).read_to_end(&mut again).unwrap();
-        assert_eq!(again, text);
-        assert_eq!(compress(&Bytes::from_static(b"ok\n")), None);
+    fn what_is_compressed_in_pieces_is_the_same_text() {
+        let text = "pg_up{server=\"15/main\"} 1\n".repeat(10_000);
+        for pieces in 0..3 {
+            let mut compressed = Compressed::new();
+            (0..pieces).for_each(|_| compressed.take(&mut text.clone()));
+            let compressed = compressed.finish(text.clone()).unwrap();
+            assert!(compressed.len() < text.len() / 10);
+            let mut again = String::new();
+            GzDecoder::new(&compressed[..]).read_to_string(&mut again).unwrap();
+            assert_eq!(again, text.repeat(pieces + 1));
+        }
+        assert_eq!(Compressed::new().finish("ok\n".to_owned()), Err("ok\n".to_owned()));
     }
 }

@@ -8,9 +8,12 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 
-use super::gzip;
+use super::gzip::Compressed;
 use crate::agent::{Agent, Want};
-use crate::sink::{openmetrics, prometheus};
+use crate::sink::{PIECE, openmetrics, prometheus};
+
+/// Bytes of a line; nearly all are shorter, and a longer one costs a copy of its piece.
+const LINE: usize = 4 << 10;
 
 /// How a snapshot is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,9 +73,7 @@ impl Texts {
         // Also for those who came since and stand in line.
         let asked = *text.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = Instant::now();
-        let text = format.write(agent, asked, &want);
-        let compressed = gzip.then(|| gzip::compress(&text)).flatten();
-        let page = Page { gzip: compressed.is_some(), bytes: compressed.unwrap_or(text) };
+        let page = format.write(agent, asked, &want, gzip);
         written.insert(Written { asked, since, page }).page.clone()
     }
 
@@ -100,14 +101,27 @@ impl Format {
         }
     }
 
-    fn write(self, agent: &Agent, asked: Instant, want: &Want) -> Bytes {
+    fn write(self, agent: &Agent, asked: Instant, want: &Want, gzip: bool) -> Page {
         let snapshot = agent.assemble(asked, want).snapshot;
-        let mut text = String::with_capacity(96 * snapshot.len());
+        if gzip {
+            let mut compressed = Compressed::new();
+            let mut text = String::with_capacity(PIECE + LINE);
+            let encode = match self {
+                Self::Prometheus => prometheus::encode_in_pieces,
+                Self::OpenMetrics => openmetrics::encode_in_pieces,
+            };
+            encode(&snapshot, &mut text, &mut |piece| compressed.take(piece));
+            return match compressed.finish(text) {
+                Ok(bytes) => Page { bytes, gzip },
+                Err(text) => Page { bytes: text.into(), gzip: false },
+            };
+        }
+        let mut text = String::new();
         match self {
             Self::Prometheus => prometheus::encode(&snapshot, &mut text),
             Self::OpenMetrics => openmetrics::encode(&snapshot, &mut text),
         }
-        text.into()
+        Page { bytes: text.into(), gzip }
     }
 }
 
