@@ -98,9 +98,9 @@ impl Gathered {
         if self.rows.len() <= keep.saturating_mul(2).max(1000) {
             return Ok(());
         }
-        let columns = Columns::of(&self.definition, &self.rows)?;
+        let columns = Columns(&self.rows);
         let top = Top { keep, rank_by: top.rank_by.clone() };
-        let stays = chosen(&self.definition, &top, &columns, &self.rows, self.rows.len(), &mut Shown::default())?;
+        let stays = chosen(&self.definition, &top, columns, &self.rows, self.rows.len(), &mut Shown::default())?;
         let places = merges.keys().map(|column| columns.find(column)).collect::<Result<Vec<_>, _>>()?;
         let mut rows = RowSet::new(self.rows.columns().to_vec());
         for (index, stays) in stays.into_iter().enumerate() {

@@ -16,16 +16,15 @@ impl Shown {
     /// Chooses anew among rows given as rank and key, and tells which are to be shown, in the order given. A key that
     /// comes twice counts as two rows: add up equal ones first.
     pub fn choose(&mut self, keep: usize, rows: &[(f64, u64)]) -> Vec<bool> {
-        let mut order: Vec<_> = rows.iter().enumerate().map(|(at, &(rank, key))| (rank, key, at)).collect();
         // Of many equal ones the server sends now these first and now those: who is shown already comes before them.
-        order.sort_by(|(left, left_key, _), (right, right_key, _)| {
-            right.total_cmp(left).then_with(|| self.0.contains(right_key).cmp(&self.0.contains(left_key)))
+        let place = |(at, &(rank, key)): (usize, &(f64, u64))| (rank, self.0.contains(&key), key, at);
+        let mut order: Vec<_> = rows.iter().enumerate().map(place).collect();
+        order.sort_by(|(left, left_shown, ..), (right, right_shown, ..)| {
+            right.total_cmp(left).then_with(|| right_shown.cmp(left_shown))
         });
         let (enter, stay) = (keep - keep / 3, keep.saturating_add(keep / 2));
-        let mut chosen: Vec<bool> = (0..)
-            .zip(&order)
-            .map(|(place, (_, key, _))| place < enter || (place < stay && self.0.contains(key)))
-            .collect();
+        let mut chosen: Vec<bool> =
+            (0..).zip(&order).map(|(place, (_, is_shown, ..))| place < enter || (place < stay && *is_shown)).collect();
         let count = chosen.iter().filter(|chosen| **chosen).count();
         let surplus = chosen.iter_mut().rev().filter(|chosen| **chosen).take(count.saturating_sub(keep));
         surplus.for_each(|chosen| *chosen = false);
@@ -34,7 +33,7 @@ impl Shown {
 
         let mut shown = vec![false; rows.len()];
         self.0.clear();
-        for (_, key, at) in order.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(row, _)| row) {
+        for (.., key, at) in order.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(row, _)| row) {
             self.0.insert(*key);
             if let Some(shown) = shown.get_mut(*at) {
                 *shown = true;

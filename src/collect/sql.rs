@@ -1,14 +1,19 @@
 //! From the rows of a definition's query to families: the only code that reads rows.
 
+mod template;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use super::CollectError;
 use super::shown::Shown;
 use crate::catalog::{DATNAME, Definition, MetricColumn, Scope, Top};
 use crate::metric::{Column, Family, Kind, Metric, Table};
 use crate::server::RowSet;
+use template::Template;
 
 /// The label value of the row that holds what was too small to be shown alone; of gauges only.
 pub const REMAINDER: &str = "other";
@@ -50,10 +55,10 @@ pub(super) fn families_of_ranked(
     ranked: usize,
     last: &mut Shown,
 ) -> Result<Collected, CollectError> {
-    let columns = Columns::of(definition, rows)?;
-    let choose = |top: &Top| chosen(definition, top, &columns, rows, ranked, last);
+    let columns = Columns(rows);
+    let mut shapes = shapes_of(definition, columns)?;
+    let choose = |top: &Top| chosen(definition, top, columns, rows, ranked, last);
     let shown = definition.top.as_ref().map(choose).transpose()?;
-    let mut shapes = shapes_of(definition, &columns)?;
     for row in 0..rows.len() {
         let folded = shown.as_ref().is_some_and(|shown| shown.get(row) != Some(&Some(true)));
         let row = Row { rows, row };
@@ -84,17 +89,12 @@ impl<'a> Row<'a> {
 }
 
 /// Where the declared columns are in the rows.
-pub(super) struct Columns<'a>(HashMap<&'a str, usize>);
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a>(pub(super) &'a RowSet);
 
-impl<'a> Columns<'a> {
-    pub(super) fn of(definition: &Definition, rows: &'a RowSet) -> Result<Self, CollectError> {
-        let found = Self(rows.columns().iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect());
-        definition.columns().into_iter().try_for_each(|column| found.find(column).map(drop))?;
-        Ok(found)
-    }
-
-    pub(super) fn find(&self, column: &str) -> Result<usize, CollectError> {
-        self.0.get(column).copied().ok_or_else(|| CollectError::Column {
+impl Columns<'_> {
+    pub(super) fn find(self, column: &str) -> Result<usize, CollectError> {
+        self.0.column(column).ok_or_else(|| CollectError::Column {
             column: column.to_owned(),
             reason: "the query does not return it".to_owned(),
         })
@@ -107,7 +107,7 @@ impl<'a> Columns<'a> {
 pub(super) fn chosen(
     definition: &Definition,
     top: &Top,
-    columns: &Columns<'_>,
+    columns: Columns<'_>,
     rows: &RowSet,
     ranked: usize,
     last: &mut Shown,
@@ -119,7 +119,7 @@ pub(super) fn chosen(
     let labels = labels.into_iter().map(|label| columns.find(label)).collect::<Result<Vec<_>, _>>()?;
     let rank = columns.find(&top.rank_by)?;
     let mut ranks: Vec<(f64, u64)> = Vec::new();
-    let mut places: HashMap<u64, usize> = HashMap::new();
+    let mut places: HashTable<usize> = HashTable::new();
     let mut place_of_row = Vec::with_capacity(rows.len());
     for index in 0..ranked {
         let row = Row { rows, row: index };
@@ -133,11 +133,15 @@ pub(super) fn chosen(
             row.get(label).unwrap_or_default().hash(&mut hasher);
         }
         let key = hasher.finish();
-        let place = *places.entry(key).or_insert(ranks.len());
-        if place == ranks.len() {
-            ranks.push((0.0, key));
-        }
         let value = number(row, rank, &top.rank_by)?.unwrap_or_default();
+        let key_of = |place: usize| ranks.get(place).map(|(_, key)| *key);
+        let place = if let Some(&place) = places.find(key, |&place| key_of(place) == Some(key)) {
+            place
+        } else {
+            places.insert_unique(key, ranks.len(), |&place| key_of(place).unwrap_or_default());
+            ranks.push((0.0, key));
+            ranks.len() - 1
+        };
         if let Some((sum, _)) = ranks.get_mut(place) {
             *sum += value;
         }
@@ -163,13 +167,14 @@ struct Shape<'a> {
 struct Filled<'a> {
     source: &'a MetricColumn,
     value: usize,
-    template: Vec<(&'a str, usize)>,
+    /// Name and help, if columns are in them.
+    templates: Option<[Template<'a>; 2]>,
     columns: HashMap<String, Column>,
     plain: Option<Column>,
     remainder: BTreeMap<String, f64>,
 }
 
-fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Vec<Shape<'a>>, CollectError> {
+fn shapes_of<'a>(definition: &'a Definition, columns: Columns<'_>) -> Result<Vec<Shape<'a>>, CollectError> {
     let mut shapes: Vec<(&[String], Shape<'a>)> = Vec::new();
     for source in &definition.metrics {
         let at = shapes.iter().position(|(labels, _)| *labels == source.labels);
@@ -183,9 +188,11 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
             shapes.len() - 1
         };
         let Some((_, shape)) = shapes.get_mut(at) else { continue };
-        let template = source.template_columns().map(|name| Ok((name, columns.find(name)?)));
-        let template = template.collect::<Result<Vec<_>, CollectError>>()?;
-        let plain = template.is_empty().then(|| {
+        let named = source.template_columns().map(|name| Ok((name, columns.find(name)?)));
+        let named = named.collect::<Result<Vec<_>, CollectError>>()?;
+        let texts = [&source.metric.name, &source.metric.help];
+        let templates = (!named.is_empty()).then(|| texts.map(|text| Template::new(text, &named)));
+        let plain = templates.is_none().then(|| {
             let metric = Arc::clone(&source.metric);
             match &source.buckets {
                 Some(buckets) => shape.table.histogram_of(metric, Arc::clone(buckets)),
@@ -196,7 +203,7 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
         shape.metrics.push(Filled {
             source,
             value,
-            template,
+            templates,
             columns: HashMap::new(),
             plain,
             remainder: BTreeMap::new(),
@@ -208,14 +215,13 @@ fn shapes_of<'a>(definition: &'a Definition, columns: &Columns<'_>) -> Result<Ve
 impl Shape<'_> {
     fn add(&mut self, row: Row<'_>, folded: bool) -> Result<(), CollectError> {
         let label = |&at: &usize| if folded && self.folds { REMAINDER } else { row.get(at).unwrap_or_default() };
-        self.table.row(&self.labels.iter().map(label).collect::<Vec<_>>());
+        self.table.row_of(self.labels.iter().map(label));
         for metric in &mut self.metrics {
             let Some(value) = number(row, metric.value, &metric.source.column)? else { continue };
             // What has no labels is one value however many rows there are.
             if folded && !self.labels.is_empty() && metric.is_counted_apart() {
                 metric.add_remainder(row, value);
-            } else {
-                let column = metric.column_in(&mut self.table, row);
+            } else if let Some(column) = metric.column_in(&mut self.table, row) {
                 self.table.set(column, value);
             }
         }
@@ -229,24 +235,20 @@ impl Filled<'_> {
         !matches!(self.source.metric.kind, Kind::Gauge | Kind::Histogram)
     }
 
-    fn column_in(&mut self, table: &mut Table, row: Row<'_>) -> Column {
-        if let Some(column) = self.plain {
-            return column;
-        }
-        let metric = &self.source.metric;
-        let name = self.fill(&metric.name, row, name_part);
+    fn column_in(&mut self, table: &mut Table, row: Row<'_>) -> Option<Column> {
+        let Some([name, help]) = &self.templates else { return self.plain };
+        let name = name.fill_name(row);
         if let Some(column) = self.columns.get(&name) {
-            return *column;
+            return Some(*column);
         }
-        let help = self.fill(&metric.help, row, str::to_owned);
-        let described = Arc::new(Metric { name: name.clone(), help, kind: metric.kind });
+        let described = Arc::new(Metric { name: name.clone(), help: help.fill(row), kind: self.source.metric.kind });
         let column = table.column_of(described, self.source.merge);
         self.columns.insert(name, column);
-        column
+        Some(column)
     }
 
     fn add_remainder(&mut self, row: Row<'_>, value: f64) {
-        let filled = (!self.template.is_empty()).then(|| self.fill(&self.source.metric.name, row, name_part));
+        let filled = self.templates.as_ref().map(|[name, _]| name.fill_name(row));
         let name = filled.as_deref().unwrap_or(&self.source.metric.name);
         if let Some(sum) = self.remainder.get_mut(name) {
             *sum = self.source.merge.apply(*sum, value);
@@ -254,24 +256,16 @@ impl Filled<'_> {
             self.remainder.insert(name.to_owned(), value);
         }
     }
-
-    /// A text with the row's values in the place of the columns' names.
-    fn fill(&self, text: &str, row: Row<'_>, escape: fn(&str) -> String) -> String {
-        self.template.iter().fold(text.to_owned(), |text, (name, at)| {
-            text.replace(&format!("{{{name}}}"), &escape(row.get(*at).unwrap_or_default()))
-        })
-    }
-}
-
-/// What the server calls something, in the letters that a metric name may have.
-fn name_part(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 /// A value as PostgreSQL prints it; NULL is not known. Texts that only Rust takes for numbers, and numbers too large to be
 /// kept, are errors: a value is never made up.
 pub(super) fn number(row: Row<'_>, at: usize, column: &str) -> Result<Option<f64>, CollectError> {
     let Some(text) = row.get(at) else { return Ok(None) };
+    // Most are whole, and what fits into 64 bits is rounded as any other text would be.
+    if let Ok(whole) = text.parse::<i64>() {
+        return Ok(Some(whole as f64));
+    }
     let parsed = match text {
         "t" => Some(1.0),
         "f" => Some(0.0),
