@@ -48,7 +48,7 @@ impl Default for Limits {
             take: Duration::from_secs(60),
             // As long as Prometheus keeps an idle connection itself.
             idle: Duration::from_secs(300),
-            grace: Duration::from_millis(100),
+            grace: Duration::from_millis(500),
             // Until an answer that nobody takes may be given up, and nobody asks for longer than Prometheus by default.
             wait: 2 * SLOW,
         }
