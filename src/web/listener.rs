@@ -20,6 +20,8 @@ use crate::access::Access;
 const PAUSE: Duration = Duration::from_millis(100);
 /// What those in the middle of an answer have when the agent ends.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// So many connections wait in the kernel's queue, if it allows that. One that finds the queue full is tried again a second later.
+const QUEUE: i32 = 1024;
 
 /// Opens the sockets. `:9187`, as the exporters write it, is every address of the host.
 ///
@@ -39,6 +41,10 @@ pub async fn bind(addresses: &[String]) -> io::Result<Vec<TcpListener>> {
             },
             None => TcpListener::bind(address).await,
         };
+        let bound = bound.and_then(|listener| {
+            rustix::net::listen(&listener, QUEUE)?;
+            Ok(listener)
+        });
         listeners.push(bound.map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))?);
     }
     Ok(listeners)
