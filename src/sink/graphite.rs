@@ -93,7 +93,7 @@ fn push_part(out: &mut String, part: &str) {
         return out.push('_');
     }
     // Without an early end, which would keep the compiler from looking at sixteen bytes at once.
-    let is_plain = |plain: bool, byte: u8| plain & (byte.is_ascii_alphanumeric() | (byte == b'_') | (byte == b'-'));
+    let is_plain = |plain: bool, byte: u8| plain & (byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     if part.len() <= LONGEST_PART && part.bytes().fold(true, is_plain) {
         return out.push_str(part);
     }
