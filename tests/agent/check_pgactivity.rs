@@ -4,11 +4,12 @@
 //! A case is a line, in the file of its subject:
 //!
 //! - words are separated by blanks, quotes as in a shell; steps by ` ;; `
-//! - `{primary}`, `{standby}`, `{both}` stand for the options of that server, `{down}` for a port where nobody listens,
-//!   `{folder}` for a folder that both programs see, `{data}` for the primary's data folder
+//! - `{primary}`, `{standby}`, `{both}` stand for the options of that server, `{each}` makes two cases, one for each server;
+//!   `{down}` stands for a port where nobody listens, `{folder}` for a folder that both programs see, `{data}` and
+//!   `{standby_data}` for the servers' data folders
 //! - a step `sql …` is run on the primary, in the database `app`, `sh …` by a shell in `{folder}`; what it says is not compared
 //! - a step `hold …` is like `sql …` in a session that stays open until the end of the line, `busy …` is not waited for,
-//!   `until …` waits for a condition
+//!   `until …` waits for a condition; `standby: ` before the dots does so there
 //! - `≠ ` before the line: the two differ, and `docs/check_pgactivity.md` has a line for the service that says why
 //! - ` => TEXT` after the line: only ours is run, and its output begins so (numbers as they are)
 //!
@@ -19,6 +20,8 @@ mod alone;
 mod archiving;
 mod databases;
 mod folders;
+/// Which answers the cases have to bring out, and which no server can.
+mod gaps;
 mod query;
 mod ratios;
 mod relations;
@@ -43,6 +46,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{CancelToken, Client, NoTls};
 
 use crate::command::{Ended, run};
+use crate::matrix::{self, Matrix};
 use crate::pair::{until_true, until_true_in};
 use crate::program::{BINARY, free_port};
 
@@ -55,6 +59,20 @@ const PATH: &str = "/usr/lib/postgresql/15/bin:/usr/bin:/bin";
 struct Subject {
     setup: &'static [&'static str],
     cases: &'static [&'static str],
+}
+
+impl Subject {
+    /// The cases, one for each server.
+    fn cases(&self) -> impl Iterator<Item = String> {
+        let only = std::env::var("PGVITALS_CASES").unwrap_or_default();
+        let of_line = |line: &&str| {
+            if !line.contains("{each}") {
+                return vec![(*line).to_owned()];
+            }
+            ["{primary}", "{standby}"].map(|server| line.replace("{each}", server)).to_vec()
+        };
+        self.cases.iter().flat_map(of_line).filter(move |case| case.contains(&only))
+    }
 }
 
 /// The server as a whole: who is connected, how it is set up, what lies beside it.
@@ -149,6 +167,7 @@ impl Scene {
             .replace("{both}", &options(format!("{primary},{standby}")))
             .replace("{down}", &options(free_port().to_string()))
             .replace("{folder}", &self.both().display().to_string())
+            .replace("{standby_data}", &self.standby.data().display().to_string())
             .replace("{data}", &self.primary.data().display().to_string())
     }
 
@@ -168,21 +187,29 @@ impl Scene {
         run(command).await
     }
 
+    /// The server that a step is for, and what it says.
+    fn server<'a>(&self, step: &'a str) -> (&Cluster, &'a str) {
+        step.strip_prefix("standby: ").map_or((&self.primary, step), |step| (&self.standby, step))
+    }
+
     /// Runs a step that is no call; false if it is one.
     async fn prepared(&self, step: &str, kept: &mut Kept) -> bool {
         if let Some(statement) = step.strip_prefix("sql ") {
             self.primary.sql("app", statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
         } else if let Some(statements) = step.strip_prefix("hold ") {
-            let client = self.primary.client("app").await.unwrap();
+            let (server, statements) = self.server(statements);
+            let client = server.client("app").await.unwrap();
             client.batch_execute(statements).await.unwrap_or_else(|error| panic!("{statements}: {error}"));
             kept.held.push(client);
         } else if let Some(statements) = step.strip_prefix("busy ") {
-            let client = self.primary.client("app").await.unwrap();
+            let (server, statements) = self.server(statements);
+            let client = server.client("app").await.unwrap();
             let statements = statements.to_owned();
             kept.cancel.push(client.cancel_token());
             kept.busy.spawn(async move { drop(client.batch_execute(&statements).await) });
         } else if let Some(condition) = step.strip_prefix("until ") {
-            until_true_in(&self.primary, "app", &format!("SELECT {condition}")).await;
+            let (server, condition) = self.server(condition);
+            until_true_in(server, "app", &format!("SELECT {condition}")).await;
         } else if let Some(line) = step.strip_prefix("sh ") {
             let mut shell = Command::new("sh");
             shell.args(["-c", &self.fill(line)]).current_dir(self.both());
@@ -195,19 +222,26 @@ impl Scene {
     }
 
     /// What is wrong with a case.
-    async fn judge(&self, case: &str, documented: &BTreeSet<String>) -> Option<String> {
+    async fn judge(&self, case: &str, documented: &BTreeSet<String>, matrix: &mut Matrix) -> Option<String> {
         let mut kept = Kept::default();
-        let wrong = self.compare(case, documented, &mut kept).await;
+        let wrong = self.compare(case, documented, &mut kept, matrix).await;
         kept.end().await;
         wrong
     }
 
-    async fn compare(&self, case: &str, documented: &BTreeSet<String>, kept: &mut Kept) -> Option<String> {
+    async fn compare(
+        &self,
+        case: &str,
+        documented: &BTreeSet<String>,
+        kept: &mut Kept,
+        matrix: &mut Matrix,
+    ) -> Option<String> {
         if let Some((line, expected)) = case.split_once(" => ") {
             let mut last = Ended { code: 0, stdout: String::new(), stderr: String::new() };
             for step in line.split(" ;; ") {
                 if !self.prepared(step, kept).await {
                     last = self.call(Which::Ours, step).await;
+                    gaps::see(matrix, step, None, &last);
                 }
             }
             let said = format!("{}{}", last.stdout, last.stderr);
@@ -220,6 +254,7 @@ impl Scene {
                 continue;
             }
             let (theirs, ours) = (self.call(Which::Original, step).await, self.call(Which::Ours, step).await);
+            gaps::see(matrix, step, Some(&theirs), &ours);
             let (expected, actual) = (Shape::of(&theirs), Shape::of(&ours));
             if expected != actual {
                 found.push(format!("{case}\n  {expected:?}\n  {actual:?}\n  {theirs:?}\n  {ours:?}"));
@@ -352,12 +387,14 @@ fn documented() -> BTreeSet<String> {
 async fn compare(subjects: &[&Subject]) {
     let scene = Scene::start().await;
     let documented = documented();
-    let only = std::env::var("PGVITALS_CASES").unwrap_or_default();
-    let mut wrong = Vec::new();
-    for case in subjects.iter().flat_map(|subject| subject.cases).filter(|case| case.contains(&only)) {
-        wrong.extend(scene.judge(case, &documented).await);
+    let (mut matrix, mut wrong) = (gaps::matrix(subjects), Vec::new());
+    for case in subjects.iter().flat_map(|subject| subject.cases()).chain(gaps::of_no_database(subjects)) {
+        wrong.extend(scene.judge(&case, &documented, &mut matrix).await);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    if std::env::var_os("PGVITALS_CASES").is_none() {
+        matrix.judge(gaps::GAPS);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -368,4 +405,16 @@ async fn services_about_the_server_answer_as_the_original_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_about_what_is_in_the_server_answer_as_the_original_does() {
     compare(OF_ITS_CONTENTS).await;
+}
+
+#[test]
+fn every_service_is_wanted_once_and_every_gap_is_one() {
+    let matrices = [OF_THE_SERVER, OF_ITS_CONTENTS].map(gaps::matrix);
+    matrix::all_are_wanted(gaps::GAPS, &matrices);
+    let mut wanted: Vec<&str> = matrices.iter().flat_map(Matrix::subjects).collect();
+    wanted.sort_unstable();
+    let list = std::process::Command::new(BINARY).args(["check-pgactivity", "--list"]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    let all: Vec<&str> = list.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(wanted, all);
 }

@@ -122,7 +122,6 @@ impl Matrix {
             writeln!(table, "{}: {}: {reason}", subjects.join(", "), columns.join(", ")).unwrap();
         }
         assert!(wrong.is_empty(), "{table}\n{}", wrong.join("\n"));
-        eprintln!("{table}");
     }
 }
 

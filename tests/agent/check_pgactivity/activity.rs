@@ -64,5 +64,11 @@ pub(super) const SUBJECT: Subject = Subject {
         "hold BEGIN; SELECT 1 ;; {primary} -s oldest_idlexact -w 1h -c 2h => POSTGRES_OLDEST_IDLEXACT OK: 0 idle transaction(s)",
         "{primary} -s oldest_idlexact",
         "{primary} -s oldest_idlexact -w a -c b",
+        "hold standby: BEGIN; SELECT 1 ;; {standby} -s locks -w 1 -c 900 ;; {standby} -s locks -w 1 -c 1",
+        "≠ busy standby: SET application_name = 'report'; SELECT pg_sleep(600) ;; until standby: EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'report' AND state_change < now() - '2s'::interval) ;; {standby} -s longest_query -w 0s -c 10m --dbinclude app ;; {standby} -s longest_query -w 0s -c 1s ;; {standby} -s longest_query -w 0s -c 1s --dbexclude app --exclude ^SELECT",
+        "≠ busy SET application_name = 'report'; SELECT pg_sleep(600) ;; until EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'report' AND state_change < now() - '2s'::interval) ;; {primary} -s longest_query -w 0s -c 10m",
+        "hold standby: BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM locked ;; until standby: EXISTS (SELECT FROM pg_stat_activity WHERE state ~ 'transaction' AND state_change < now() - '2s'::interval) ;; {standby} -s oldest_idlexact -w 0 -c 5m --dbinclude app ;; {standby} -s oldest_idlexact -w 0s -c 1s",
+        "{primary} -s oldest_idlexact -w 1h -c 5h --dbexclude other",
+        "≠ hold BEGIN; SELECT txid_current() ;; until EXISTS (SELECT FROM pg_stat_activity WHERE state ~ 'transaction' AND state_change < now() - '2s'::interval) ;; {each} -s oldest_idlexact -w 0 -c 1 --exclude other,forgotten",
     ],
 };

@@ -42,5 +42,10 @@ pub(super) const SUBJECT: Subject = Subject {
          => POSTGRES_BACKUP_LABEL_AGE WARNING: age: 1h30m",
         "sh rm {data}/backup_label ;; {primary} -U mon -s backup_label_age -w 1h -c 2h \
          => CHECK_PGACTIVITY UNKNOWN: Query failed",
+        "{primary} -s archiver -w 0 -c 5",
+        "{standby} -s archiver -w 0 -c 5",
+        "{standby} -s archiver -w 0 -c 0",
+        "sql SELECT pg_sleep(1.1) ;; {primary} -s wal_files -w 1 -c 100 ;; sql SELECT pg_sleep(1.1) ;; {primary} -s wal_files -w 1 -c 1",
+        "{primary} -s backup_label_age -d nothing -w 1h -c 2h",
     ],
 };

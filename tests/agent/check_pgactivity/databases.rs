@@ -56,5 +56,13 @@ pub(super) const SUBJECT: Subject = Subject {
          => POSTGRES_PG_STAT_STATEMENTS_DEALLOC OK: Deallocs delta: 0 deallocs | pgss_deallocs=0c;1;2",
         "{standby} -s pgss_dealloc -w x -c y => FATAL: warning or critical threshold must be integer.",
         "-s pgss_dealloc => FATAL: you must give one database with service \"pgss_dealloc\".",
+        "{standby} -s database_size -w size=1MB -c size=1TB --dbinclude ^app$",
+        "{standby} -s database_size -w size=1MB -c size=1MB --dbexclude template",
+        "{standby} -s checksum_errors -w 0 -c 5",
+        "{standby} -s checksum_errors -w 0 -c 0",
+        "{standby} -s temp_files ;; sh psql -qXAt {standby} -c \"SET work_mem='64kB'\" -c 'SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x' ;; sql SELECT pg_sleep(1.1) ;; {standby} -s temp_files -w 0 -c 100000",
+        "{primary} -s temp_files ;; sql SET work_mem = '64kB'; SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x ;; sql SELECT pg_sleep(1.1) ;; {primary} -s temp_files -w 0 -c 100000",
+        "sh psql -qXAt {standby} -c \"SET work_mem='64kB'\" -c 'SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x' ;; sql SELECT pg_sleep(1.1) ;; {standby} -s temp_files -w 0 -c 0",
+        "{standby} -d other -s pgss_dealloc => POSTGRES_PG_STAT_STATEMENTS_DEALLOC OK: First call",
     ],
 };

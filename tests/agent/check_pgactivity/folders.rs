@@ -50,5 +50,8 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s pg_dump_backup --pattern '(\\w+)'",
         "{primary} -s pg_dump_backup --path '{folder}/dumps/*' --pattern '(\\w+)' -w 1 -c 2",
         "{primary} -s pg_dump_backup --path '{folder}/dumps/*' --pattern '(\\w+)' -w oldest=1x -c oldest=2",
+        "{each} -s pg_dump_backup --path '{folder}/dumps/*' --pattern '(\\w+)-\\d+.dump' --dbinclude app -w oldest=0s,newest=0s -c oldest=9h,newest=9h",
+        "{each} -s pg_dump_backup --path '{folder}/dumps/*' --pattern '(\\w+)-\\d+.dump' --dbexclude template -w oldest=0s,newest=0s -c oldest=0s,newest=0s",
+        "{standby} -s pg_dump_backup --path '{folder}/dumps/*' --pattern '(\\w+)-\\d+.dump' --exclude 1h --dbinclude app",
     ],
 };

@@ -26,5 +26,8 @@ pub(super) const SUBJECT: Subject = Subject {
         "≠ {primary} -s custom_query --query 'SELECT 1, 2 AS a UNION ALL SELECT 3, 4 ORDER BY 1'",
         "{primary} -s custom_query --query 'SELECT 1, $$5;|B$$ AS \"x|y=z\"' \
          => POSTGRES_CUSTOM_QUERY OK: Custom query ok | 'x_y=z'=5__B",
+        "{standby} -s custom_query --query 'SELECT 42' -w 40 -c 50",
+        "{standby} -s custom_query --query 'SELECT 42' -w 40 -c 41",
+        "{standby} -s custom_query --query 'SELECT nothing'",
     ],
 };

@@ -32,5 +32,10 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s slru_hit_ratio => POSTGRES_SLRU_HIT_RATIO OK: 8 SLRU(s) checked",
         "{primary} -s slru_hit_ratio -w 90% -c 0% => POSTGRES_SLRU_HIT_RATIO OK: 8 SLRU(s) checked | CommitTs=NaN%;90;0 ",
         "{primary} -s slru_hit_ratio -w 90 -c 0 => FATAL: critical and warning thresholds only accept percentages.",
+        "{standby} -s commit_ratio ;; sh psql -qX {standby} -c BEGIN -c 'SELECT 1' -c ROLLBACK ;; {standby} -s commit_ratio -w rollbacks=0 -c rollbacks=1000",
+        "sh psql -qX {standby} -c BEGIN -c 'SELECT 1' -c ROLLBACK ;; {standby} -s commit_ratio -w rollbacks=0 -c rollbacks=0",
+        "{standby} -s hit_ratio -w 101% -c 0.5% --dbinclude ^app$",
+        "{standby} -s hit_ratio -w 102% -c 101% --dbexclude other",
+        "{standby} -s slru_hit_ratio => POSTGRES_SLRU_HIT_RATIO OK: 8 SLRU(s) checked",
     ],
 };

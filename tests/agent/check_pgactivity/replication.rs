@@ -58,5 +58,11 @@ pub(super) const SUBJECT: Subject = Subject {
          sh psql -qX {standby} -c 'ALTER SYSTEM RESET hot_standby_feedback' -c 'SELECT pg_reload_conf()'",
         "{primary} -s oldest_xmin -w 1kB -c 2kB",
         "{primary} -s oldest_xmin -w 1",
+        "{standby} -s max_freeze_age -w 1 -c 1000000 --dbinclude ^app$",
+        "{primary} -s max_freeze_age -w 1 -c 1 --dbinclude ^app$",
+        "{each} -s max_freeze_age -w 90% -c 95% --dbexclude '^(other|side|postgres|template1)$'",
+        "hold standby: BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM numbered ;; sql SELECT pg_current_xact_id() ;; sql SELECT pg_current_xact_id() ;; {standby} -s oldest_xmin -w 0 -c 1000 --dbinclude ^app$ ;; {standby} -s oldest_xmin -w 0 -c 0",
+        "{each} -s oldest_xmin -w 100000 -c 200000 --dbexclude template",
+        "sh psql -qXAt {standby} -c \"SELECT pg_create_physical_replication_slot('held', true)\" ;; sql SELECT pg_switch_wal() ;; sql SELECT pg_switch_wal() ;; {standby} -s replication_slots -w 0 -c 1000 ;; {standby} -s replication_slots -w 0 -c 0 ;; sh psql -qXAt {standby} -c \"SELECT pg_drop_replication_slot('held')\"",
     ],
 };

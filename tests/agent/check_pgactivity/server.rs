@@ -55,5 +55,12 @@ pub(super) const SUBJECT: Subject = Subject {
         "-s pga_version",
         "-s pga_version -w x",
         "-s pga_version -w 2.10 => PGACTIVITY_VERSION OK: check_pgactivity 2.10, pgvitals ",
+        "{standby} -s uptime -w 1d",
+        "{standby} -s uptime -c 1d",
+        "{standby} -s uptime",
+        "{each} -s minor_version -w '15.18 17.1'",
+        "{each} -s minor_version -w '15.99 17.1'",
+        "{each} -s minor_version -c '15.99 17.1'",
+        "sh psql -qX {standby} -c 'SELECT pg_wal_replay_pause()' ;; sql SELECT pg_switch_wal() ;; {standby} -s is_replay_paused -w 0s -c 1h ;; {standby} -s is_replay_paused -w 0s -c 0s ;; sh psql -qX {standby} -c 'SELECT pg_wal_replay_resume()'",
     ],
 };

@@ -32,5 +32,9 @@ pub(super) const SUBJECT: Subject = Subject {
         "{standby} -s autovacuum -w 1 -c 2",
         "≠ {primary} -U plain -s autovacuum",
         "{primary} -s backends -w 80% -c 90% -F nagios_strict",
+        "{standby} -s backends -w 1 -c 90%",
+        "{standby} -s backends -w 1 -c 1",
+        "{standby} -s backends_status -w active=1 -c active=20 --exclude zebra",
+        "{standby} -s backends_status -w active=1 -c active=1",
     ],
 };

@@ -24,5 +24,8 @@ pub(super) const SUBJECT: Subject = Subject {
         "≠ {primary} -U plain -s pgdata_permission",
         "sh chmod 755 {data} ;; {primary} -s pgdata_permission ;; sh chmod 700 {data}",
         "{primary} -s hugepages => Service hugepages is not compatible with host 'host:127.0.0.1 port:",
+        "{standby} -s configuration --no_check_fsync",
+        "{standby} -s settings ;; sh psql -qX {standby} -c \"ALTER SYSTEM SET maintenance_work_mem = '5MB'\" -c 'SELECT pg_reload_conf()' ;; until standby: current_setting('maintenance_work_mem') = '5MB' ;; {standby} -s settings ;; sh psql -qX {standby} -c 'ALTER SYSTEM RESET maintenance_work_mem' -c 'SELECT pg_reload_conf()'",
+        "{standby} -s pgdata_permission --uid root",
     ],
 };
