@@ -185,7 +185,8 @@ async fn a_slot_says_what_it_keeps_and_when_it_is_lost() {
             facts.value("pg_replication_slots_wal_status", &["slot_name=\"physical\"", &status])
         };
         agent.facts_until("it keeps more than it may", |facts| status(facts, "unreserved") == Some(1.0));
-        assert_eq!(exit_code(&agent, "/check/slots"), "1");
+        // Of max_slot_wal_keep_size nothing remains.
+        assert_eq!(exit_code(&agent, "/check/slots"), "2");
         primary.sql("postgres", "CHECKPOINT").await.unwrap();
         let (facts, _) = agent.facts_until("it is lost", |facts| status(facts, "lost") == Some(1.0));
         assert_eq!(of(&facts, "invalid", "logical"), Some(1.0));

@@ -31,7 +31,12 @@ pub(super) async fn prepare(primary: &Cluster) {
            INSERT INTO neglected (seen) SELECT NULL FROM generate_series(1, 2000);
            CREATE FUNCTION called() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
          END $$",
-        "DO $$ BEGIN ANALYZE neglected; INSERT INTO neglected (seen) VALUES (NULL); END $$",
+        "VACUUM neglected",
+        "DO $$ BEGIN
+           ANALYZE neglected;
+           INSERT INTO neglected (seen) VALUES (NULL);
+           DELETE FROM neglected WHERE id <= 10;
+         END $$",
         "SELECT called()",
     ] {
         primary.sql("postgres", statement).await.unwrap();

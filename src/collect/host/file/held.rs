@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// What the kernel calls the file system of /sys (`linux/magic.h`).
 const SYSFS_MAGIC: FsWord = 0x6265_6572;
@@ -14,9 +15,18 @@ const SYSFS_MAGIC: FsWord = 0x6265_6572;
 const MOST: usize = 64;
 
 /// Files that are read again and again, from their beginning.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Held {
     open: HashMap<PathBuf, File>,
+    most: usize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        // Half of the file descriptors may be connections of readers.
+        let descriptors = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
+        Self { open: HashMap::new(), most: descriptors.map_or(MOST, |descriptors| MOST.min(descriptors / 8)) }
+    }
 }
 
 impl Held {
@@ -32,7 +42,7 @@ impl Held {
         }
         let file = File::open(path)?;
         let told = read(&file);
-        if self.open.len() < MOST && is_answer(&told) && is_of_kernel(&file) {
+        if self.open.len() < self.most && is_answer(&told) && is_of_kernel(&file) {
             self.open.insert(path.to_owned(), file);
         }
         told
