@@ -68,7 +68,7 @@ mod tests {
     /// As the standard library writes it, which takes longer.
     fn plain(value: f64) -> String {
         match value.abs() {
-            size if size == 0.0 => "0".to_owned(),
+            0.0 => "0".to_owned(),
             size if (1e-5..1e21).contains(&size) => value.to_string(),
             _ => format!("{value:e}"),
         }

@@ -16,8 +16,11 @@ pub(super) const PRELOADED: &str = "SELECT setting FROM pg_catalog.pg_settings W
 pub(super) struct Plans<'a> {
     catalog: &'a Catalog,
     facts: &'a Facts,
-    outcomes: Vec<(&'a Arc<Definition>, Result<Cow<'a, str>, Obstacle>)>,
+    outcomes: Vec<(&'a Arc<Definition>, Planned<'a>)>,
 }
+
+/// The statement to ask, or why there is none.
+type Planned<'a> = Result<Cow<'a, str>, Obstacle>;
 
 impl<'a> Plans<'a> {
     pub(super) fn new(catalog: &'a Catalog, facts: &'a Facts) -> Self {

@@ -128,7 +128,9 @@ mod tests {
 
     fn rows(names: &[&str], rows: &[Vec<String>]) -> Rows {
         let mut found = Rows::new(names.iter().map(|&name| name.to_owned()).collect());
-        rows.iter().for_each(|values| found.push(values.iter().map(String::as_str)));
+        for values in rows {
+            found.push(values.iter().map(String::as_str));
+        }
         found
     }
 
