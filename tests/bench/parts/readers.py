@@ -76,7 +76,7 @@ def measure(bench: Bench) -> Table:
             "All of them ask at the same moment, for all collectors, when no result is fresh any more; one waits from its connecting (or",
             "asking, where its connection is kept) to the last byte. The readers share the machine with the agent and the server. There are",
             "seats for 256 connections and others wait for one; who comes with a connection that had to give way connects again. Results",
-            "are used again for a second: who is let in later than that has them asked anew, as one reader would.",
+            "are used again for a second, but whoever is let in when a probe is over has the server probed anew, with two queries.",
         ],
         [
             Ratio(
