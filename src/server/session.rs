@@ -48,6 +48,20 @@ enum State {
     Stuck,
 }
 
+impl State {
+    /// What it is after an answer, when so many more are to come.
+    fn after<T>(self, answer: &Result<T, QueryFailure>, left: usize) -> Self {
+        match answer {
+            _ if self == Self::Stuck => Self::Stuck,
+            // The server is still sending.
+            Err(QueryFailure::TooLarge(_)) => Self::Busy,
+            Err(QueryFailure::Deadline(_) | QueryFailure::Lost { .. }) => Self::Broken,
+            _ if left > 0 => Self::Ahead(left),
+            _ => Self::Idle,
+        }
+    }
+}
+
 /// A connection to one database, one query at a time.
 ///
 /// Dropping it takes leave of the server without waiting for it; a query that is still running, because the future that
@@ -242,13 +256,7 @@ impl Session {
             Err(QueryFailure::Deadline(deadline))
         };
         self.answered = Instant::now();
-        self.state = match outcome {
-            _ if self.state == State::Stuck => State::Stuck,
-            // The server is still sending.
-            Err(QueryFailure::TooLarge(_)) => State::Busy,
-            Err(QueryFailure::Deadline(_) | QueryFailure::Lost { .. }) => State::Broken,
-            _ => State::Idle,
-        };
+        self.state = self.state.after(&outcome, 0);
         outcome
     }
 

@@ -75,13 +75,7 @@ impl Session {
             Err(QueryFailure::Deadline(deadline))
         };
         self.answered = Instant::now();
-        self.state = match outcome {
-            _ if self.state == State::Stuck => State::Stuck,
-            Err(QueryFailure::TooLarge(_)) => State::Busy,
-            Err(QueryFailure::Deadline(_) | QueryFailure::Lost { .. }) => State::Broken,
-            _ if left > 1 => State::Ahead(left - 1),
-            _ => State::Idle,
-        };
+        self.state = self.state.after(&outcome, left.saturating_sub(1));
         let outcome = match (outcome, plain) {
             (Ok(rows), Some(sql)) => {
                 self.kept.note_plain(&name, &sql);
