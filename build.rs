@@ -1,5 +1,8 @@
-//! Rebuilds when a definition appears: `include_dir!` notices changed files, not new ones.
+//! Rebuilds when a definition appears: `include_dir!` notices changed files, not new ones. And when functions are to lie in another
+//! order, of which only the linker knows.
 
 fn main() {
-    println!("cargo::rerun-if-changed=checks");
+    for input in ["checks", "packaging/functions", "packaging/link-in-order"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
 }
