@@ -200,3 +200,33 @@ async fn a_session_waits_where_its_parallel_workers_wait() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_queue_everybody_waits_for_its_head_and_who_waits_behind_one_of_them_is_a_step_further() {
+    majors::on([10, 18], |binaries| async move {
+        let cluster = Cluster::start(&binaries, Settings::default()).await.unwrap();
+        pair::prepare(&cluster).await;
+        for statement in ["CREATE TABLE held ()", "CREATE TABLE wanted ()"] {
+            cluster.sql("postgres", statement).await.unwrap();
+        }
+        let agent = pair::agent(&[&cluster]);
+        let root = begin(&cluster, "LOCK TABLE held").await;
+        let mut queue = vec![begin(&cluster, "LOCK TABLE wanted").await];
+        for _ in 0..6 {
+            queue.push(begin(&cluster, "SELECT").await);
+        }
+        let mut waiting = Vec::new();
+        for (at, session) in queue.iter().enumerate() {
+            waiting.push(send(session, if at < 4 { "LOCK TABLE held" } else { "LOCK TABLE wanted" }));
+            until_true(&cluster, &format!("SELECT count(*) = {} FROM pg_locks WHERE NOT granted", at + 1)).await;
+        }
+        becomes(&agent, [7, 1, 0, 2]).await;
+        root.batch_execute("ROLLBACK").await.unwrap();
+        for (session, waiting) in queue.iter().zip(waiting) {
+            waiting.await.unwrap();
+            session.batch_execute("ROLLBACK").await.unwrap();
+        }
+        becomes(&agent, [0; 4]).await;
+    })
+    .await;
+}
