@@ -23,8 +23,12 @@ async fn read(agent: &Agent) -> Reading {
 }
 
 async fn session(cluster: &Cluster, dbname: &str, application: &str) -> Client {
+    session_of(cluster, "postgres", dbname, application).await
+}
+
+async fn session_of(cluster: &Cluster, user: &str, dbname: &str, application: &str) -> Client {
     let mut config = tokio_postgres::Config::new();
-    config.host_path(cluster.socket_dir()).port(cluster.port()).user("postgres").dbname(dbname);
+    config.host_path(cluster.socket_dir()).port(cluster.port()).user(user).dbname(dbname);
     let (client, connection) = config.application_name(application).connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
@@ -147,4 +151,33 @@ async fn rows_of_equal_labels_are_one_sample_by_the_rule_of_their_metric() {
     assert!((of_twins("pg_stat_replication_streaming") - 1.0).abs() < 1e-9, "both stream");
     assert!(of_twins("pg_stat_replication_replay_lag_bytes") > 0.0, "the lag is that of the one behind");
     drop((first, second));
+}
+
+#[tokio::test]
+async fn sessions_of_users_that_were_dropped_are_told_together() {
+    majors::on(TWO, |binaries| async move {
+        let cluster = Cluster::start(&binaries, Settings::default()).await.unwrap();
+        pair::prepare(&cluster).await;
+        let mut sessions = Vec::new();
+        for user in ["one", "another"] {
+            cluster.sql("postgres", &format!("CREATE ROLE {user} LOGIN")).await.unwrap();
+            let session = session_of(&cluster, user, "postgres", "dropped").await;
+            session.batch_execute("BEGIN").await.unwrap();
+            sessions.push(session);
+        }
+        cluster.sql("postgres", "DROP ROLE one, another").await.unwrap();
+        let agent = pair::agent(&[&cluster]);
+        let reading = agent.read(&Want::default()).await;
+        let of_nobody = |name: &str| -> Vec<f64> {
+            let samples = reading.snapshot.find(name).unwrap().samples();
+            let samples =
+                samples.filter(|it| it.label("datname") == Some("postgres") && it.label("usename") == Some(""));
+            samples.map(|sample| sample.value).filter(|value| *value > 0.0).collect()
+        };
+        assert_eq!(of_nobody("pg_stat_activity_count"), [2.0]);
+        assert_eq!(of_nobody("pg_stat_activity_sessions"), [2.0]);
+        assert_eq!(of_nobody("pg_stat_activity_open_transactions"), [2.0]);
+        assert_eq!(of_nobody("pg_stat_activity_oldest_idle_in_transaction_seconds").len(), 1);
+    })
+    .await;
 }
