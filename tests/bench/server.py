@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,18 @@ class Server:
             yield cost
         cost.__dict__.update(meter.stop().__dict__)
 
+    @contextmanager
+    def logged(self, role: str) -> Iterator[Durations]:
+        """Sessions that this role begins in here have all that they ask logged, with how long it took."""
+        settings = ("log_min_duration_statement", "0"), ("log_error_verbosity", "terse")
+        for name, value in settings:
+            self.sql(f"ALTER ROLE {role} SET {name} = {value}")
+        try:
+            yield Durations(self.process.log)
+        finally:
+            for name, _ in settings:
+                self.sql(f"ALTER ROLE {role} RESET {name}")
+
     def backends(self, role: str) -> list[int]:
         """Process ids of this role's sessions."""
         rows = self.sql(f"SELECT pid FROM pg_stat_activity WHERE usename = '{role}'")
@@ -185,6 +198,22 @@ class Server:
         for first in range(1, count + 1, 1000):
             last = min(first + 999, count)
             self.sql(";".join(f"CREATE {what.format(number)}" for number in range(first, last + 1)))
+
+
+class Durations:
+    """What the server logs of how long it was at each message, from its arrival to its last row."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._read = log.stat().st_size
+
+    def take(self) -> list[float]:
+        """Milliseconds of each message since the last time. The server has logged it before the client knows that it is done."""
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read()
+        self._read += len(lines)
+        return [float(found) for found in re.findall(rb"LOG:  duration: ([0-9.]+) ms", lines)]
 
 
 class Meter:

@@ -4,6 +4,7 @@ count."""
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from figures import COLUMNS, SPENT, Figures, Reader, Spent, mean
 from peers import Exporter, postgres_exporter
 from server import Server
 from table import Ratio, Table, written
-from timing import alternate, fetch
+from timing import alternate, fetch, median
 
 TITLE = "One reading"
 
@@ -33,6 +34,15 @@ WALKS = {60: 48, 300: 8, 3600: 4}
 WALK = "walk "
 
 Contest = dict[str, Figures]
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """Milliseconds of a reading by our clock, and by the server's log: medians."""
+
+    wall_ms: float
+    logged_ms: float
+    wall_while_logged_ms: float
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,13 @@ def measure(bench: Bench) -> list[Table]:
     bench.say(f"the peer's families are shown by: {' '.join(superset.collectors)}")
     cold = _cold(bench, server, superset, catalog)
     steady = _side_by_side(bench, "steady", superset, _checks(bench, catalog, due=0), PACE)
+    clocked = _clocked(bench, _checks(bench, catalog, due=0))
     packed = _side_by_side(bench, "compressed", superset, _checks(bench, catalog, due=0), PACE, compressed=True)
     minute = _side_by_side(bench, "as once a minute", superset, _checks(bench, catalog, due=60))
     due = _side_by_side(bench, "with sizes due", superset, _checks(bench, catalog, due=3600))
     return [
         _steady_table(superset, steady),
+        _clocked_table(clocked, steady[ALL]),
         _packed_table(packed),
         _due_table(due),
         _hour_table(minute, due, cold),
@@ -111,6 +123,33 @@ def _side_by_side(
         turns = {name: reader.turn for name, reader in readers.items()}
         taken = alternate(turns, bench.rounds(40, 3), pace)
         return {name: reader.figures(taken[name]) for name, reader in readers.items()}
+
+
+def _clocked(bench: Bench, checks: Path) -> Clocked:
+    """Takes turns between an agent whose statements the server logs, for how long they take, and one whose are not, for the wall."""
+    bench.say("by the server's log")
+    server, role = bench.loaded, ROLES[FAMILIES]
+    with ExitStack() as stack:
+        durations = stack.enter_context(server.logged(role))
+        plain = stack.enter_context(bench.agent(server, role=ROLES[ALL], checks=checks))
+        logged = stack.enter_context(bench.agent(server, role=role, checks=checks))
+        for agent in (plain, logged):
+            agent.read()
+            agent.wait_for_walk()
+        for _ in range(3):  # then all is prepared
+            time.sleep(PACE)
+            plain.read()
+            logged.read()
+        sums: list[float] = []
+
+        def read_logged() -> float:
+            durations.take()
+            seconds = logged.read().seconds
+            sums.append(sum(durations.take()))
+            return seconds
+
+        taken = alternate({"plain": lambda: plain.read().seconds, "logged": read_logged}, bench.rounds(40, 3), PACE)
+    return Clocked(median(taken["plain"]) * 1000, median(sums), median(taken["logged"]) * 1000)
 
 
 def _cold(bench: Bench, server: Server, superset: Superset, catalog: Sequence[Definition]) -> Contest:
@@ -171,8 +210,33 @@ def _steady_table(superset: Superset, steady: Contest) -> Table:
             *_of_spent("reading", "a steady reading", families.spent, peer.spent, goals, readme=True),
             _against("reading.all_wall", "a steady reading of all collectors, wall", everything.wall_ms, peer.wall_ms),
             *_of_spent("reading.all", "a steady reading of all collectors", everything.spent, peer.spent),
-            _by_server("reading.wall_by_execution", "execution time", everything, everything.cost.execution_ms, 1.3),
-            _by_server("reading.wall_by_server_cpu", "CPU time", everything, everything.cost.cpu_ms),
+        ],
+    )
+
+
+def _clocked_table(clocked: Clocked, everything: Figures) -> Table:
+    cost, wall = everything.cost, everything.wall_ms
+    return Table(
+        "Steady, by what the server takes for it",
+        ("", "Wall, median", "Its log", "`pg_stat_statements`", "CPU of the server"),
+        [
+            [
+                ALL,
+                *(written(each, "ms") for each in (clocked.wall_ms, clocked.logged_ms, cost.execution_ms, cost.cpu_ms)),
+            ],
+        ],
+        [
+            "Its log has the duration of each message (`log_min_duration_statement = 0`), from its arrival until the last row is on",
+            "its way: parsing, analysis, planning, starting and ending execution, and sending.",
+            "`pg_stat_statements` has the execution alone, which of small questions is the smaller part.",
+            "It and the CPU are averages of all readings; the others are medians, which leave out the few with more that is due.",
+            "The log is that of another agent, in turn with the one whose wall it is: while a log is written, a reading takes",
+            f"{written(clocked.wall_while_logged_ms, 'ms')}.",
+        ],
+        [
+            _by_server("reading.wall_by_log", "what the server logs as its durations", clocked.wall_ms, clocked.logged_ms, 1.3),
+            _by_server("reading.wall_by_execution", "its execution time in `pg_stat_statements`", wall, cost.execution_ms),
+            _by_server("reading.wall_by_server_cpu", "the server's CPU time for it", wall, cost.cpu_ms),
         ],
     )
 
@@ -259,9 +323,9 @@ def _against(name: str, text: str, ours: float, peer: float, goal: float | None 
     return Ratio(name, text, ours / peer, goal, ours=written(ours, "ms"), peer=written(peer, "ms"), readme=readme)
 
 
-def _by_server(name: str, what: str, figures: Figures, server_ms: float, goal: float | None = None) -> Ratio:
-    text = f"a steady reading of all collectors, wall, by the server's {what} for it ({written(server_ms, 'ms')})"
-    return Ratio(name, text, figures.wall_ms / server_ms, goal, ours=written(figures.wall_ms, "ms"))
+def _by_server(name: str, what: str, wall_ms: float, server_ms: float, goal: float | None = None) -> Ratio:
+    text = f"a steady reading of all collectors, wall, by {what} ({written(server_ms, 'ms')})"
+    return Ratio(name, text, wall_ms / server_ms, goal, ours=written(wall_ms, "ms"))
 
 
 def _of_spent(
