@@ -78,11 +78,14 @@ pub struct Want {
     /// Whether it waits until then for what has to be asked in every database, however long that takes, instead of taking
     /// what the latest walk over them gave.
     pub patient: bool,
+    /// Of one who came with many others and had to wait before he could ask: when that was. No server is probed again for him
+    /// that was probed since.
+    pub came: Option<Instant>,
 }
 
 impl Default for Want {
     fn default() -> Self {
-        Self { collectors: None, server: None, deadline: DEADLINE, patient: false }
+        Self { collectors: None, server: None, deadline: DEADLINE, patient: false, came: None }
     }
 }
 
@@ -256,13 +259,15 @@ impl Agent {
         self.assemble(asked, want)
     }
 
-    /// Has everything asked that is not fresh for a reader who came at `asked`, and waits for it until his deadline.
-    pub async fn refresh(&self, asked: Instant, want: &Want) {
+    /// Has everything asked that is not fresh for a reader who came at `asked`, and waits for it until his deadline. Gives when
+    /// a reader has come at the latest who may be shown what is known then: `asked`, or earlier when no server was probed
+    /// for this one.
+    pub async fn refresh(&self, asked: Instant, want: &Want) -> Instant {
         let deadline = asked + want.deadline.min(LONGEST_DEADLINE);
         let mut refreshing = tokio::task::JoinSet::new();
         for server in self.wanted(want) {
             let want = want.clone();
-            refreshing.spawn(async move { server.refresh(asked, deadline, want.patient, |name| want.has(name)).await });
+            refreshing.spawn(async move { server.refresh(asked, deadline, &want).await });
         }
         let of_host = want.server.is_none() && COLLECTORS.iter().any(|collector| want.has(collector.name));
         let host = self.host.as_ref().filter(|_| of_host);
@@ -278,6 +283,14 @@ impl Agent {
             }
         }
         while refreshing.join_next().await.is_some() {}
+        self.count_reading(want);
+        let Some(came) = want.came else { return asked };
+        let probed = |server: &Arc<Watched>| server.shared.probe.latest().map_or(came, |run| run.finished);
+        self.wanted(want).iter().map(probed).fold(asked, Instant::min).max(came)
+    }
+
+    /// Counts a reading of everything, which refreshing does, or which another reader's answer was given for.
+    pub fn count_reading(&self, want: &Want) {
         if want.collectors.is_none() && want.server.is_none() {
             self.ledger.count_reading();
         }

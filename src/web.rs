@@ -14,7 +14,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -23,6 +22,7 @@ use axum::http::header::{
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -37,7 +37,7 @@ use listener::Door;
 pub use listener::bind;
 pub use plugins::STDERR;
 use probe::TargetError;
-use seat::Limits;
+use seat::{Came, Limits};
 use shared::{Format, Texts};
 
 /// How every answer names the agent, so that a check can tell it from another program on the same port.
@@ -107,16 +107,26 @@ async fn contain(request: Request, next: Next) -> Response {
 }
 
 /// `collect[]=NAME`, as often as one likes, chooses collectors, as `postgres_exporter` and `node_exporter` have it.
-async fn metrics(State(faces): State<Faces>, Query(parameters): Query<Parameters>, headers: HeaderMap) -> Response {
+async fn metrics(
+    State(faces): State<Faces>,
+    Extension(came): Extension<Came>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Response {
     let judge = Arc::clone(&faces.judges.borrow());
     match want(&judge, parameters, &headers) {
-        Ok(want) => exposition(&faces.texts, &judge, want, &headers).await,
+        Ok(want) => exposition(&faces.texts, &judge, want, came, &headers).await,
         Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
     }
 }
 
 /// `target=SERVER` chooses one server, `collect[]=NAME` collectors of it.
-async fn probe(State(faces): State<Faces>, Query(mut parameters): Query<Parameters>, headers: HeaderMap) -> Response {
+async fn probe(
+    State(faces): State<Faces>,
+    Extension(came): Extension<Came>,
+    Query(mut parameters): Query<Parameters>,
+    headers: HeaderMap,
+) -> Response {
     let judge = Arc::clone(&faces.judges.borrow());
     let targets: Vec<_> = parameters.extract_if(.., |(name, _)| name == "target").collect();
     if parameters.iter().any(|(name, _)| name == "auth_module") {
@@ -132,7 +142,7 @@ async fn probe(State(faces): State<Faces>, Query(mut parameters): Query<Paramete
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     match want(&judge, parameters, &headers) {
-        Ok(want) => exposition(&faces.texts, &judge, Want { server: Some(server), ..want }, &headers).await,
+        Ok(want) => exposition(&faces.texts, &judge, Want { server: Some(server), ..want }, came, &headers).await,
         Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
     }
 }
@@ -154,9 +164,9 @@ fn refuse(status: StatusCode, reason: &str) -> Response {
     (status, format!("{reason}\n")).into_response()
 }
 
-async fn exposition(texts: &Texts, judge: &Judge, want: Want, headers: &HeaderMap) -> Response {
+async fn exposition(texts: &Texts, judge: &Judge, want: Want, came: Came, headers: &HeaderMap) -> Response {
     let format = if wants_openmetrics(headers) { Format::OpenMetrics } else { Format::Prometheus };
-    let page = texts.read(judge.agent(), format, gzip::is_wanted(headers), want).await;
+    let page = texts.read(judge.agent(), format, gzip::is_wanted(headers), want, came).await;
     let headers_of = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept, Accept-Encoding")];
     if page.gzip {
         (headers_of, [(CONTENT_ENCODING, "gzip")], page.bytes).into_response()

@@ -15,7 +15,7 @@ use super::listed::ListError;
 use super::sampler;
 use super::slot::{Outcome, Run, Slot};
 use super::state::{Condition, Shared};
-use super::walk;
+use super::{Want, walk};
 use crate::catalog::{Catalog, Definition, Scope};
 use crate::panics::survive;
 use crate::server::{ConnectOptions, Databases, RowSet, is_here};
@@ -80,15 +80,10 @@ impl Watched {
     }
 
     /// Has the wanted collectors asked where their results are not fresh, and waits for them until the deadline; for a
-    /// walk over the databases only if it is quick, or if `patient`.
-    pub(super) async fn refresh(
-        &self,
-        asked: Instant,
-        deadline: Instant,
-        patient: bool,
-        wanted: impl Fn(&str) -> bool,
-    ) {
-        let Condition::Up(_) = self.probed(asked, deadline).await else { return };
+    /// walk over the databases only if it is quick, or if they are patient.
+    pub(super) async fn refresh(&self, asked: Instant, deadline: Instant, want: &Want) {
+        let (patient, wanted) = (want.patient, |name: &str| want.has(name));
+        let Condition::Up(_) = self.probed_since(want.came, asked, deadline).await else { return };
         let epoch = self.shared.state().0;
         if self.shared.door.claim(Instant::now()) {
             self.send(&self.slow, Ask::Probe);
@@ -134,6 +129,15 @@ impl Watched {
             if !settled() && Instant::now() >= asked + walk::PATIENCE {
                 slot.set_slow(true);
             }
+        }
+    }
+
+    /// What the server was found to be since a reader came with others, or is found to be by him.
+    async fn probed_since(&self, came: Option<Instant>, asked: Instant, deadline: Instant) -> Condition {
+        let (epoch, condition) = self.shared.state();
+        match came.and_then(|came| self.shared.probe.fresh(came, epoch)) {
+            Some(_) => condition,
+            None => self.probed(came.unwrap_or(asked), deadline).await,
         }
     }
 

@@ -106,11 +106,12 @@ async fn converse(
 struct Outdated;
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     tls: Option<&Arc<ServerConfig>>,
     seat: &Seat,
     door: &Door,
 ) -> Result<Response<Body>, Outdated> {
+    request.extensions_mut().insert(seat.came());
     seat.enter(Phase::Answering);
     let policy = door.access.policy().await;
     // Prometheus keeps its connection for months.

@@ -1,19 +1,20 @@
 //! From a listening socket to the routes: connections that are bounded in number and time, whatever their clients do.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, mem};
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::connection::attend;
-use super::seat::{Limits, Room};
+use super::seat::{Crowd, Limits, Room};
 use crate::access::Access;
 
 /// After a failure that the next attempt would meet again at once, such as too many open files.
@@ -78,7 +79,7 @@ async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Room>, mut sto
         let accepted = tokio::select! {
             _ = stopped.changed() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = next(&listener, &room.crowd) => accepted,
         };
         match accepted {
             Ok((stream, address)) => {
@@ -109,15 +110,26 @@ async fn accept(listener: TcpListener, door: Arc<Door>, room: Arc<Room>, mut sto
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// The next connection. When there is none in the kernel's queue, nobody waits for a seat any longer.
+async fn next(listener: &TcpListener, crowd: &Crowd) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let accepted = listener.poll_accept(cx);
+        if accepted.is_pending() {
+            crowd.end();
+        }
+        accepted
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::time::Instant;
 
+    use axum::Extension;
     use axum::middleware::from_fn;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
     use tokio::sync::{Notify, oneshot};
     use tokio::task::JoinHandle;
 
@@ -125,6 +137,7 @@ mod tests {
     use crate::access::Policy;
     use crate::web::connection::{LONGEST_HEAD, MOST_HEADERS};
     use crate::web::contain;
+    use crate::web::seat::Came;
 
     const SHORT: Duration = Duration::from_millis(300);
     const LONG: Duration = Duration::from_secs(60);
@@ -153,6 +166,7 @@ mod tests {
             .route("/large", get(|| async { "x".repeat(LARGE) }))
             .route("/late", get(wait))
             .route("/panic", get(mistake))
+            .route("/came", get(company))
             .layer(from_fn(contain));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(
@@ -225,6 +239,10 @@ mod tests {
 
     async fn mistake() -> &'static str {
         panic!("this panic is wanted")
+    }
+
+    async fn company(Extension(Came(came)): Extension<Came>) -> &'static str {
+        if came.is_some() { "with a crowd\n" } else { "alone\n" }
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -317,6 +335,22 @@ mod tests {
         while let Some(answer) = readers.join_next().await {
             assert!(answer.unwrap().starts_with("HTTP/1.0 200 "));
         }
+    }
+
+    #[tokio::test]
+    async fn who_waited_came_with_a_crowd_and_the_next_reader_alone() {
+        let running = start(Limits { grace: LONG, ..limits() }).await;
+        let mut served = running.served(limits().most).await;
+        let mut waiting = Vec::new();
+        for _ in 0..3 {
+            waiting.push(running.connect("GET /came HTTP/1.0\r\n\r\n").await);
+        }
+        assert!(timeout(SHORT, waiting[0].readable()).await.is_err(), "it was answered beside all others");
+        served.clear();
+        for stream in waiting {
+            assert!(rest(stream).await.ends_with("with a crowd\n"));
+        }
+        assert!(rest(running.connect("GET /came HTTP/1.0\r\n\r\n").await).await.ends_with("alone\n"));
     }
 
     #[tokio::test]

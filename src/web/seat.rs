@@ -18,6 +18,9 @@ const SLOW: Duration = Duration::from_secs(5);
 /// How often who waits for a seat looks whether one can be given up by now. One that is free is had at once.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long ago a reader may have come with a crowd: as long as most results are used again.
+const OLDEST: Duration = Duration::from_secs(1);
+
 /// How many connections there may be, and how long each may take over what it does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -68,10 +71,36 @@ pub(super) enum Phase {
     Idle,
 }
 
+/// Since when connections have been waiting for a seat, one after the other; none while nobody has to.
+#[derive(Debug, Default)]
+pub(super) struct Crowd(Mutex<Option<Instant>>);
+
+impl Crowd {
+    fn begin(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now)
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that nobody is left who waits.
+    pub(super) fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// When who asks came, if that was with a crowd: a request carries it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Came(pub(super) Option<Instant>);
+
 /// The place of one connection.
 #[derive(Debug)]
 pub(super) struct Seat {
     limits: Limits,
+    /// Since when its connection had been waiting for it.
+    waited: Option<Instant>,
+    crowd: Arc<Crowd>,
     state: Mutex<State>,
     evicted: Notify,
 }
@@ -82,12 +111,14 @@ struct State {
     since: Instant,
     /// We looked for something to read and there was nothing. On a busy machine a request may be here for long before we look.
     is_silent: bool,
+    /// Nothing was asked here before.
+    is_first: bool,
 }
 
 impl Seat {
-    fn new(limits: Limits) -> Self {
-        let state = State { phase: Phase::Asking, since: Instant::now(), is_silent: false };
-        Self { limits, state: Mutex::new(state), evicted: Notify::new() }
+    fn new(limits: Limits, waited: Option<Instant>, crowd: Arc<Crowd>) -> Self {
+        let state = State { phase: Phase::Asking, since: Instant::now(), is_silent: false, is_first: true };
+        Self { limits, waited, crowd, state: Mutex::new(state), evicted: Notify::new() }
     }
 
     fn state(&self) -> State {
@@ -96,13 +127,29 @@ impl Seat {
 
     /// Notes that the next phase has begun.
     pub(super) fn enter(&self, phase: Phase) {
-        let state = State { phase, since: Instant::now(), is_silent: false };
+        let state = State { phase, since: Instant::now(), is_silent: false, is_first: false };
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Notes that the client has sent nothing that we have not read.
     pub(super) fn note_silence(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).is_silent = true;
+    }
+
+    /// Whether who asks now came with a crowd: with the first request of a connection that had to wait for its seat, or while
+    /// others wait for theirs. Whoever asks again on a connection that he keeps is none of them.
+    ///
+    /// When he came the kernel does not tell, so that is taken to be no longer ago than results are used again.
+    pub(super) fn came(&self) -> Came {
+        let State { since, is_first, .. } = self.state();
+        if !is_first {
+            return Came(None);
+        }
+        // What is asked later was not on its way when it waited.
+        let waited = self.waited.filter(|_| since.elapsed() < self.limits.grace);
+        let began = waited.or_else(|| self.crowd.since());
+        let oldest = Instant::now().checked_sub(OLDEST);
+        Came(began.map(|began| oldest.map_or(began, |oldest| began.max(oldest))))
     }
 
     /// When the phase it is in has taken too long.
@@ -134,19 +181,27 @@ pub(super) struct Room {
     limits: Limits,
     free: Arc<Semaphore>,
     seats: Mutex<Vec<Arc<Seat>>>,
+    pub(super) crowd: Arc<Crowd>,
 }
 
 impl Room {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, free: Arc::new(Semaphore::new(limits.most)), seats: Mutex::default() })
+        let free = Arc::new(Semaphore::new(limits.most));
+        Arc::new(Self { limits, free, seats: Mutex::default(), crowd: Arc::default() })
     }
 
     /// A seat for a new connection. When all are taken, the connection that has waited longest for its client loses its
     /// own: whoever opens connections and says nothing cannot keep others out. When all are being served, the new one waits;
     /// none if that takes too long.
     pub(super) async fn take(self: &Arc<Self>) -> Option<Taken> {
-        let free = timeout(self.limits.wait, self.free_place()).await.ok().flatten()?;
-        let seat = Arc::new(Seat::new(self.limits));
+        let (free, waited) = if let Ok(free) = Arc::clone(&self.free).try_acquire_owned() {
+            // Of a crowd, who finds a seat free has been waiting behind the one who did not.
+            (free, self.crowd.since())
+        } else {
+            let since = self.crowd.begin();
+            (timeout(self.limits.wait, self.free_place()).await.ok().flatten()?, Some(since))
+        };
+        let seat = Arc::new(Seat::new(self.limits, waited, Arc::clone(&self.crowd)));
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&seat));
         Some(Taken { room: Arc::clone(self), seat, _free: free })
     }
@@ -170,7 +225,7 @@ impl Room {
     pub(super) fn evict(&self) -> bool {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = seats.iter().enumerate().filter_map(|(at, seat)| {
-            let State { phase, since, is_silent } = seat.state();
+            let State { phase, since, is_silent, .. } = seat.state();
             let may_go = match phase {
                 Phase::Idle => true,
                 Phase::Asking => is_silent && since.elapsed() >= self.limits.grace,
@@ -288,6 +343,54 @@ mod tests {
             drop(first);
         };
         assert!(tokio::join!(room.take(), leave).0.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_had_to_wait_came_when_the_crowd_began_and_who_asks_again_came_now() {
+        let limits = Limits { most: 2, grace: Duration::from_secs(60), ..Limits::default() };
+        let room = Room::new(limits);
+        let (first, second) = (room.take().await.unwrap(), room.take().await.unwrap());
+        assert_eq!(first.seat.came(), Came(None), "nobody waits");
+        first.seat.enter(Phase::Answering);
+        first.seat.enter(Phase::Idle);
+        let before = Instant::now();
+        let leave = async {
+            first.seat.evicted().await;
+            assert_eq!(first.seat.came(), Came(None), "he asked before");
+            assert!(second.seat.came().0.is_some(), "he asks while another waits");
+            drop(first);
+        };
+        let (third, ()) = tokio::join!(room.take(), leave);
+        let third = third.unwrap();
+        let came = third.seat.came().0.unwrap();
+        assert!(came >= before);
+        drop(third);
+        let behind = room.take().await.unwrap();
+        assert_eq!(behind.seat.came().0, Some(came), "he was behind the one who waited");
+        room.crowd.end();
+        assert_eq!(behind.seat.came().0, Some(came));
+        assert_eq!(second.seat.came(), Came(None), "nobody waits any longer");
+        behind.seat.enter(Phase::Answering);
+        assert_eq!(behind.seat.came(), Came(None));
+    }
+
+    #[tokio::test]
+    async fn who_asks_long_after_he_was_let_in_did_not_come_with_the_crowd() {
+        let limits = Limits { most: 1, grace: Duration::ZERO, ..Limits::default() };
+        let room = Room::new(limits);
+        room.crowd.begin();
+        let taken = room.take().await.unwrap();
+        assert!(taken.seat.came().0.is_some(), "others still wait");
+        room.crowd.end();
+        assert_eq!(taken.seat.came(), Came(None));
+    }
+
+    #[tokio::test]
+    async fn nobody_came_longer_ago_than_results_are_used_again() {
+        let room = Room::new(Limits::default());
+        *room.crowd.0.lock().unwrap() = Instant::now().checked_sub(Duration::from_secs(3_600));
+        let came = room.take().await.unwrap().seat.came().0.unwrap();
+        assert!(came.elapsed() >= OLDEST && came.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

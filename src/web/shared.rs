@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 
 use super::gzip::Compressed;
+use super::seat::Came;
 use crate::agent::{Agent, Want};
 use crate::sink::{PIECE, openmetrics, prometheus};
 
@@ -24,9 +25,12 @@ pub(super) enum Format {
     OpenMetrics,
 }
 
-/// The texts that somebody waits for.
+/// The texts that somebody waits for, and those that somebody is being given.
 #[derive(Debug, Default)]
-pub(super) struct Texts(Mutex<BTreeMap<Key, Weak<Text>>>);
+pub(super) struct Texts {
+    awaited: Mutex<BTreeMap<Key, Weak<Text>>>,
+    given: Mutex<BTreeMap<Key, Weak<Written>>>,
+}
 
 /// What two readers must have in common to be given the same text. Who has the agent keeps its address from being used
 /// for another one.
@@ -37,16 +41,30 @@ type Key = (usize, Format, bool, Option<BTreeSet<String>>, Option<Arc<str>>);
 struct Text {
     /// When the latest of them came.
     newest: Mutex<Instant>,
-    written: tokio::sync::Mutex<Option<Written>>,
+    written: tokio::sync::Mutex<Option<Arc<Written>>>,
 }
 
 #[derive(Debug)]
 struct Written {
     /// For a reader who came then, and for those before him.
     asked: Instant,
+    /// How long he would have waited for what is missing.
+    patience: Duration,
     /// What was known then.
     since: Instant,
-    page: Page,
+    bytes: Bytes,
+    gzip: bool,
+    /// So that its address is not used for another one.
+    _agent: Weak<Agent>,
+}
+
+/// A text on its way to a reader.
+struct Given(Arc<Written>);
+
+impl AsRef<[u8]> for Given {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
 }
 
 /// The bytes of an answer.
@@ -57,38 +75,72 @@ pub(super) struct Page {
     pub(super) gzip: bool,
 }
 
+impl From<Arc<Written>> for Page {
+    fn from(written: Arc<Written>) -> Self {
+        Self { gzip: written.gzip, bytes: Bytes::from_owner(Given(written)) }
+    }
+}
+
 impl Texts {
     /// Reads what is wanted and gives it as a text, which may have been written for another reader, but only from facts
-    /// that are as fresh as this one may expect.
-    pub(super) async fn read(&self, agent: &Arc<Agent>, format: Format, gzip: bool, want: Want) -> Page {
+    /// that are as fresh as this one may expect: with a crowd, those for one who asked since he came.
+    pub(super) async fn read(
+        &self,
+        agent: &Arc<Agent>,
+        format: Format,
+        gzip: bool,
+        want: Want,
+        Came(came): Came,
+    ) -> Page {
         let asked = Instant::now();
-        agent.refresh(asked, &want).await;
+        let want = Want { came, ..want };
+        let key = (Arc::as_ptr(agent).addr(), format, gzip, want.collectors.clone(), want.server.clone());
+        let serves = |text: &Written| came.is_some_and(|came| text.asked >= came && text.patience >= want.deadline);
+        if let Some(given) = self.given(&key).filter(|given| serves(given)) {
+            agent.count_reading(&want);
+            return given.into();
+        }
+        let good_for = agent.refresh(asked, &want).await;
         let ready = Instant::now();
-        let text =
-            self.find((Arc::as_ptr(agent).addr(), format, gzip, want.collectors.clone(), want.server.clone()), asked);
+        let text = self.find(&key, good_for);
         let mut written = text.written.lock().await;
-        if let Some(written) = written.as_ref().filter(|written| written.asked >= asked && written.since >= ready) {
-            return written.page.clone();
+        let is_for = |text: &Written| serves(text) || (text.asked >= asked && text.since >= ready);
+        if let Some(written) = written.as_ref().filter(|written| is_for(written)) {
+            return Arc::clone(written).into();
         }
         // Also for those who came since and stand in line.
         let asked = *text.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = Instant::now();
-        let page = format.write(agent, asked, &want, gzip);
-        written.insert(Written { asked, since, page }).page.clone()
+        let (bytes, gzip) = format.write(agent, asked, &want, gzip);
+        let patience = want.deadline;
+        let new = Arc::new(Written { asked, patience, since, bytes, gzip, _agent: Arc::downgrade(agent) });
+        self.give(key, &new);
+        Arc::clone(written.insert(new)).into()
     }
 
-    fn find(&self, key: Key, asked: Instant) -> Arc<Text> {
-        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn find(&self, key: &Key, asked: Instant) -> Arc<Text> {
+        let mut texts = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         texts.retain(|_, text| text.strong_count() > 0);
-        if let Some(text) = texts.get(&key).and_then(Weak::upgrade) {
+        if let Some(text) = texts.get(key).and_then(Weak::upgrade) {
             let mut newest = text.newest.lock().unwrap_or_else(PoisonError::into_inner);
             *newest = asked.max(*newest);
             drop(newest);
             return text;
         }
         let text = Arc::new(Text { newest: Mutex::new(asked), written: tokio::sync::Mutex::default() });
-        texts.insert(key, Arc::downgrade(&text));
+        texts.insert(key.clone(), Arc::downgrade(&text));
         text
+    }
+
+    /// The latest text that somebody is being given.
+    fn given(&self, key: &Key) -> Option<Arc<Written>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)
+    }
+
+    fn give(&self, key: Key, text: &Arc<Written>) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.retain(|_, text| text.strong_count() > 0);
+        given.insert(key, Arc::downgrade(text));
     }
 }
 
@@ -101,7 +153,7 @@ impl Format {
         }
     }
 
-    fn write(self, agent: &Agent, asked: Instant, want: &Want, gzip: bool) -> Page {
+    fn write(self, agent: &Agent, asked: Instant, want: &Want, gzip: bool) -> (Bytes, bool) {
         let snapshot = agent.assemble(asked, want).snapshot;
         if gzip {
             let mut compressed = Compressed::new();
@@ -112,8 +164,8 @@ impl Format {
             };
             encode(&snapshot, &mut text, &mut |piece| compressed.take(piece));
             return match compressed.finish(text) {
-                Ok(bytes) => Page { bytes, gzip },
-                Err(text) => Page { bytes: text.into(), gzip: false },
+                Ok(bytes) => (bytes, true),
+                Err(text) => (text.into(), false),
             };
         }
         let mut text = String::new();
@@ -121,7 +173,7 @@ impl Format {
             Self::Prometheus => prometheus::encode(&snapshot, &mut text),
             Self::OpenMetrics => openmetrics::encode(&snapshot, &mut text),
         }
-        Page { bytes: text.into(), gzip }
+        (text.into(), false)
     }
 }
 
@@ -134,8 +186,8 @@ mod tests {
     async fn readers_who_wait_together_get_one_text_and_the_next_reader_another() {
         let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
         let texts = Texts::default();
-        let read = |format| texts.read(&agent, format, false, Want::default());
-        let queue = texts.find((Arc::as_ptr(&agent).addr(), Format::Prometheus, false, None, None), Instant::now());
+        let read = |format| texts.read(&agent, format, false, Want::default(), Came(None));
+        let queue = texts.find(&(Arc::as_ptr(&agent).addr(), Format::Prometheus, false, None, None), Instant::now());
         let turn = queue.written.lock().await;
         let (a, b, other, ()) =
             tokio::join!(read(Format::Prometheus), read(Format::Prometheus), read(Format::OpenMetrics), async {
@@ -148,12 +200,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_came_with_a_crowd_is_given_what_another_is_given_who_asked_since() {
+        let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
+        let texts = Texts::default();
+        let read = |came, want| texts.read(&agent, Format::Prometheus, false, want, Came(came));
+        let began = Instant::now();
+        let first = read(None, Want::default()).await;
+        let second = read(Some(began), Want::default()).await;
+        assert_eq!(first.bytes.as_ptr(), second.bytes.as_ptr());
+        let patient = read(Some(began), Want { deadline: Duration::from_secs(60), ..Want::default() }).await;
+        assert_ne!(first.bytes.as_ptr(), patient.bytes.as_ptr(), "it might have more if one had waited");
+        let alone = read(None, Want::default()).await;
+        assert_ne!(patient.bytes.as_ptr(), alone.bytes.as_ptr());
+        let later = read(Some(Instant::now()), Want::default()).await;
+        assert_ne!(alone.bytes.as_ptr(), later.bytes.as_ptr());
+    }
+
+    #[tokio::test]
     async fn a_text_goes_with_its_last_reader() {
         let agent = Arc::new(Agent::new(Arc::new(Catalog::built_in().unwrap()), None, Arc::default()));
         let texts = Texts::default();
-        texts.read(&agent, Format::Prometheus, false, Want::default()).await;
-        texts.read(&agent, Format::Prometheus, false, Want::only(["locks".to_owned()])).await;
-        let kept = texts.0.lock().unwrap().values().filter(|text| text.strong_count() > 0).count();
-        assert_eq!(kept, 0);
+        texts.read(&agent, Format::Prometheus, false, Want::default(), Came(None)).await;
+        texts.read(&agent, Format::Prometheus, false, Want::only(["locks".to_owned()]), Came(None)).await;
+        assert!(texts.awaited.lock().unwrap().values().all(|text| text.strong_count() == 0));
+        assert!(texts.given.lock().unwrap().values().all(|text| text.strong_count() == 0));
     }
 }

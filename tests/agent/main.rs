@@ -50,6 +50,8 @@ mod config;
 mod configuration;
 /// Every metric that a major knows is seen on it.
 mod coverage;
+/// More readers than there are seats.
+mod crowd;
 /// Queries that do not end.
 mod deadline;
 /// The demo, and that nothing of it is left.
