@@ -276,6 +276,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_is_probed_once_for_those_who_came_together_and_again_for_the_next() {
+        let server = watched();
+        let probes = || server.shared.probe.counts().0;
+        let together = Want { came: Some(Instant::now()), ..Want::only([]) };
+        for (want, expected) in [(&together, 1), (&together, 1), (&Want::only([]), 2), (&together, 2)] {
+            let asked = Instant::now();
+            server.refresh(asked, asked + Duration::from_secs(60), want).await;
+            assert_eq!(probes(), expected);
+        }
+        let later = Want { came: Some(Instant::now()), ..Want::only([]) };
+        server.refresh(Instant::now(), Instant::now() + Duration::from_secs(60), &later).await;
+        assert_eq!(probes(), 3, "they came after the latest probe");
+    }
+
+    #[tokio::test]
     async fn a_lane_that_is_not_back_in_time_or_gone_is_wedged() {
         let server = watched();
         assert_eq!(server.wedged(Instant::now()), None);
