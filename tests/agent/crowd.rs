@@ -2,15 +2,15 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 
 use crate::pair::{self, ROLE};
-use crate::program::{BINARY, Facts, Program, get, watching};
+use crate::program::{BINARY, Facts, Program, get, until, watching};
 
 /// Half of the file descriptors.
 const SEATS: usize = 32;
@@ -68,33 +68,33 @@ async fn many_readers_in_a_crowd_cost_what_one_costs() {
 /// server was up.
 struct Crowd {
     stop: Arc<AtomicBool>,
-    reading: Vec<JoinHandle<Vec<(Instant, bool)>>>,
+    seen: Arc<Mutex<Vec<(Instant, bool)>>>,
+    reading: Vec<JoinHandle<()>>,
 }
 
 impl Crowd {
     fn start(address: SocketAddr, server: &str) -> Self {
-        let stop = Arc::<AtomicBool>::default();
+        let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default());
         let up = format!("\npg_up{{server=\"{server}\"}} 1\n");
         let read = |_| {
-            let (stop, up) = (Arc::clone(&stop), up.clone());
+            let (stop, seen, up) = (Arc::clone(&stop), Arc::clone(&seen), up.clone());
             std::thread::spawn(move || {
-                let mut seen = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let asked = Instant::now();
                     let answer = get(address, LOCKS, "");
                     assert!(answer.status == 200 && answer.body.contains("\npg_up{"), "{}", answer.body);
-                    seen.push((asked, answer.body.contains(&up)));
+                    seen.lock().unwrap().push((asked, answer.body.contains(&up)));
                 }
-                seen
             })
         };
         let reading = (0..3 * SEATS).map(read).collect();
-        Self { stop, reading }
+        Self { stop, seen, reading }
     }
 
     fn finish(self) -> Vec<(Instant, bool)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.reading.into_iter().flat_map(|reader| reader.join().unwrap()).collect()
+        self.reading.into_iter().for_each(|reader| reader.join().unwrap());
+        std::mem::take(&mut *self.seen.lock().unwrap())
     }
 }
 
@@ -104,13 +104,15 @@ async fn a_stopped_server_is_told_to_a_crowd_in_a_second_and_to_one_reader_at_on
     let up = |facts: &Facts| facts.of(&server, "pg_up");
     assert_eq!(up(&agent.facts()), Some(1.0));
     let crowd = Crowd::start(agent.address(), server.name());
+    until("it is up for the crowd", || crowd.seen.lock().unwrap().iter().any(|(_, up)| *up));
     server.stop().await.unwrap();
     let stopped = Instant::now();
-    tokio::time::sleep(BOUND + Duration::from_secs(1)).await;
-    let seen = crowd.finish();
-    let (late, early): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(asked, _)| *asked > stopped + BOUND);
+    let is_late = |(asked, _): &(Instant, bool)| *asked > stopped + BOUND;
+    until("somebody asks after a second", || {
+        crowd.seen.lock().unwrap().iter().filter(|it| is_late(it)).count() > SEATS
+    });
+    let late: Vec<_> = crowd.finish().into_iter().filter(is_late).collect();
     assert!(late.iter().all(|(_, up)| !up), "{late:?}");
-    assert!(!late.is_empty() && early.iter().any(|(_, up)| *up), "{early:?}");
 
     let facts = |server: &Cluster| agent.facts().of(server, "pg_up");
     server.start_again().await.unwrap();
