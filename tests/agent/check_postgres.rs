@@ -28,6 +28,7 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+use crate::beside::{self, Difference};
 use crate::client::psql;
 use crate::matrix::{self, Matrix};
 use crate::pair::until_true;
@@ -90,7 +91,8 @@ struct Stage {
     folder: TempDir,
     /// Where a case wants one, with a pool for the database `app`.
     pooler: Option<PgBouncer>,
-    _held: Vec<Client>,
+    /// Each has one session on a server, also those at the pooler: it has one for each of its two databases.
+    held: Vec<Client>,
 }
 
 impl Stage {
@@ -142,7 +144,7 @@ impl Stage {
             std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
         }
-        Self { primary, standby, folder, pooler, _held: held }
+        Self { primary, standby, folder, pooler, held }
     }
 
     /// The arguments of a case.
@@ -207,10 +209,17 @@ impl Stage {
     }
 
     /// What the original says to a case, and what we do.
-    fn both_to(&self, case: &str) -> (Answer, Answer) {
+    async fn both_to(&self, case: &str) -> (Answer, Answer) {
         let arguments = self.arguments(case);
-        let theirs = self.run(case, Path::new(ORIGINAL), &arguments);
-        (Answer::of(&theirs), Answer::of(&self.run(case, &self.ours(), &arguments)))
+        let say = async |program: &Path| {
+            beside::until_left(&[&self.primary, &self.standby], self.held.len()).await;
+            Answer::of(&self.run(case, program, &arguments))
+        };
+        let named = std::env::var_os("PGVITALS_CHECK_POSTGRES");
+        let original = named.map_or_else(|| PathBuf::from(ORIGINAL), PathBuf::from);
+        let ours = self.ours();
+        let are_alike = |one: &Answer, other: &Answer| one.difference(other).is_none();
+        beside::between(async || say(&original).await, async || say(&ours).await, are_alike).await
     }
 }
 
@@ -259,22 +268,25 @@ impl Answer {
     /// What our answer differs in, if it does.
     fn difference(&self, ours: &Self) -> Option<String> {
         if self.code != ours.code {
-            return Some(format!("exit code {:?}, theirs is {:?}", ours.code, self.code));
+            let said = |answer: &Self| format!("{:?} {}", answer.code, answer.text);
+            return Some(beside::apart("exit code", &said(self), &said(ours)));
         }
         // The position in a statement and libpq's hint are told on lines of their own.
         let first_line = |text: &str| {
             let first = text.split("\nLINE ").next().and_then(|text| text.split("\n\tIs the server ").next());
             masked(&squeezed(first.unwrap_or_default()))
         };
-        if first_line(&self.text) != first_line(&ours.text) {
-            return Some("the message".to_owned());
+        let (expected, actual) = (first_line(&self.text), first_line(&ours.text));
+        if expected != actual {
+            return Some(beside::apart("message", &expected, &actual));
         }
-        let labels = |answer: &Self| answer.perf.iter().map(|entry| shape(entry)).collect::<Vec<_>>();
-        if labels(self) != labels(ours) {
-            return Some("the labels, units or thresholds of the perfdata".to_owned());
+        let labels = |answer: &Self| answer.perf.iter().map(|entry| shape(entry)).collect::<Vec<_>>().join(" ");
+        let (expected, actual) = (labels(self), labels(ours));
+        if expected != actual {
+            return Some(beside::apart("labels, units or thresholds of the perfdata", &expected, &actual));
         }
         let far = self.perf.iter().zip(&ours.perf).find(|(theirs, ours)| !are_near(theirs, ours));
-        far.map(|(theirs, ours)| format!("the value of {ours}, theirs is {theirs}"))
+        far.map(|(theirs, ours)| beside::apart("value", theirs, ours))
     }
 }
 
@@ -340,7 +352,7 @@ async fn conform(group: &Group) {
     for case in group.cases() {
         let known: Vec<&String> = documented.iter().filter(|beginning| covers(beginning, &case)).collect();
         tried.extend(known.iter().copied());
-        let (theirs, ours) = stage.both_to(&case);
+        let (theirs, ours) = stage.both_to(&case).await;
         let difference = theirs.difference(&ours);
         if let Some(code) = ours.status() {
             let (action, role, filters) = gaps::cell(&case);
@@ -348,12 +360,15 @@ async fn conform(group: &Group) {
             matrix.see_filtered((action, role), &filters, code, difference.is_none());
         }
         match (difference, known.as_slice()) {
-            (Some(what), []) => wrong.push(format!("{case}: {what}\n  theirs: {theirs:?}\n  ours:   {ours:?}")),
+            (Some(what), []) => wrong.push(Difference {
+                short: format!("{case}\n{what}"),
+                full: format!("{case}\n  theirs: {theirs:?}\n  ours:   {ours:?}"),
+            }),
             (Some(_), known) => seen.extend(known.iter().copied()),
             (None, _) => {}
         }
     }
-    assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+    beside::are_none(&wrong);
     let alike: Vec<&&String> = tried.difference(&seen).collect();
     assert!(alike.is_empty(), "documented to differ, and do not: {alike:?}");
     if std::env::var_os("PGVITALS_CASES").is_none() {

@@ -14,6 +14,8 @@ mod access;
 mod ahead;
 /// What autovacuum is said to work on.
 mod autovacuum;
+/// Two programs that are asked one after the other about something that goes on in between.
+mod beside;
 /// Who waits for whom.
 mod blocking;
 /// What many readers cost.

@@ -121,7 +121,7 @@ impl Matrix {
         for Gap { subjects, columns, reason, .. } in gaps.iter().filter(is_here) {
             writeln!(table, "{}: {}: {reason}", subjects.join(", "), columns.join(", ")).unwrap();
         }
-        assert!(wrong.is_empty(), "{table}\n{}", wrong.join("\n"));
+        assert!(wrong.is_empty(), "{}\n\n{table}", wrong.join("\n"));
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const SUBJECT: Subject = Subject {
         "{standby} -s wal_files -w x -c y",
         "{standby} -s wal_files -w 1",
         "{both} -s wal_files",
-        "{primary} -s wal_files ;; sql SELECT pg_sleep(1.1) ;; {primary} -s wal_files -w 50% -c 80%",
+        "{primary} -s wal_files ;; {primary} -s wal_files -w 50% -c 80%",
         "until last_archived_wal IS NOT NULL FROM pg_stat_archiver ;; {primary} -s archiver",
         "{primary} -s archiver -w 100 -c 200",
         "{standby} -s archiver -w 1 -c 2",
@@ -45,7 +45,7 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s archiver -w 0 -c 5",
         "{standby} -s archiver -w 0 -c 5",
         "{standby} -s archiver -w 0 -c 0",
-        "sql SELECT pg_sleep(1.1) ;; {primary} -s wal_files -w 1 -c 100 ;; sql SELECT pg_sleep(1.1) ;; {primary} -s wal_files -w 1 -c 1",
+        "{primary} -s wal_files -w 1 -c 100 ;; {primary} -s wal_files -w 1 -c 1",
         "{primary} -s backup_label_age -d nothing -w 1h -c 2h",
     ],
 };

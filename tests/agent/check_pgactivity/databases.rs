@@ -31,18 +31,17 @@ pub(super) const SUBJECT: Subject = Subject {
         "{primary} -s checksum_errors -w 0 -c 0",
         "{primary} -s checksum_errors -w 1",
         "≠ {primary} -s checksum_errors -w x -c y",
-        "{primary} -s session_stats ;; sql SELECT pg_sleep(0.1) ;; {primary} -s session_stats",
+        "{primary} -s session_stats ;; {primary} -s session_stats",
         "{standby} -s session_stats",
         "{both} -s session_stats",
-        "{primary} -s temp_files ;; sql SELECT pg_sleep(1.1) ;; {primary} -s temp_files ;; \
+        "{primary} -s temp_files ;; {primary} -s temp_files ;; \
          sql SET work_mem = '64kB'; \
          SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x ;; \
-         until temp_files > 0 FROM pg_stat_database WHERE datname = 'app' ;; sql SELECT pg_sleep(1.1) ;; \
+         until temp_files > 0 FROM pg_stat_database WHERE datname = 'app' ;; \
          {primary} -s temp_files -w 0 -c 1GB",
         "hold SET work_mem = '64kB'; BEGIN; \
          DECLARE c CURSOR FOR SELECT * FROM generate_series(1, 100000) AS g ORDER BY random(); FETCH 1 FROM c ;; \
-         sql SELECT pg_sleep(1.1) ;; {primary} -s temp_files -w 10,1GB -c 20,2GB ;; sql SELECT pg_sleep(1.1) ;; \
-         {primary} -U mon -s temp_files -w 0 -c 0",
+         {primary} -s temp_files -w 10,1GB -c 20,2GB ;; {primary} -U mon -s temp_files -w 0 -c 0",
         "{primary} -U plain -s temp_files",
         "{primary} -s temp_files -w 10 -c 1GB",
         "{primary} -s temp_files -w 1GB -c 10",
@@ -60,9 +59,9 @@ pub(super) const SUBJECT: Subject = Subject {
         "{standby} -s database_size -w size=1MB -c size=1MB --dbexclude template",
         "{standby} -s checksum_errors -w 0 -c 5",
         "{standby} -s checksum_errors -w 0 -c 0",
-        "{standby} -s temp_files ;; sh psql -qXAt {standby} -c \"SET work_mem='64kB'\" -c 'SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x' ;; sql SELECT pg_sleep(1.1) ;; {standby} -s temp_files -w 0 -c 100000",
-        "{primary} -s temp_files ;; sql SET work_mem = '64kB'; SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x ;; sql SELECT pg_sleep(1.1) ;; {primary} -s temp_files -w 0 -c 100000",
-        "sh psql -qXAt {standby} -c \"SET work_mem='64kB'\" -c 'SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x' ;; sql SELECT pg_sleep(1.1) ;; {standby} -s temp_files -w 0 -c 0",
+        "{standby} -s temp_files ;; sh psql -qXAt {standby} -c \"SET work_mem='64kB'\" -c 'SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x' ;; {standby} -s temp_files -w 0 -c 100000",
+        "{primary} -s temp_files ;; sql SET work_mem = '64kB'; SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x ;; {primary} -s temp_files -w 0 -c 100000",
+        "sh psql -qXAt {standby} -c \"SET work_mem='64kB'\" -c 'SELECT count(*) FROM (SELECT * FROM generate_series(1, 100000) AS g ORDER BY random()) AS x' ;; {standby} -s temp_files -w 0 -c 0",
         "{standby} -d other -s pgss_dealloc => POSTGRES_PG_STAT_STATEMENTS_DEALLOC OK: First call",
     ],
 };

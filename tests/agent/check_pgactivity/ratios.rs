@@ -5,18 +5,21 @@ use super::Subject;
 pub(super) const SUBJECT: Subject = Subject {
     setup: &["CREATE TABLE written (id int)"],
     cases: &[
-        "{primary} -s bgwriter ;; sql SELECT pg_sleep(1.1) ;; {primary} -s bgwriter -w 90% -c 95% ;; \
-         sql INSERT INTO written SELECT generate_series(1, 100000) ;; sql CHECKPOINT ;; sql SELECT pg_sleep(1.1) ;; \
-         {primary} -s bgwriter",
+        // Of a checkpoint is counted what it wrote after it is done.
+        "sql SELECT pg_stat_reset_shared('bgwriter') ;; sql INSERT INTO written VALUES (0) ;; sql CHECKPOINT ;; \
+         until buffers_checkpoint > 0 FROM pg_stat_bgwriter ;; \
+         {primary} -s bgwriter ;; {primary} -s bgwriter -w 90% -c 95% ;; \
+         sql SELECT pg_stat_reset_shared('bgwriter') ;; {primary} -s bgwriter ;; \
+         sql INSERT INTO written SELECT generate_series(1, 100000) ;; sql CHECKPOINT ;; \
+         until buffers_checkpoint > 0 FROM pg_stat_bgwriter ;; {primary} -s bgwriter",
         "sql SELECT pg_stat_reset_shared('bgwriter') ;; {primary} -s bgwriter",
         "{standby} -s bgwriter",
         "{primary} -s bgwriter -w 1 -c 2",
         "{primary} -s bgwriter -w 1",
         "{both} -s bgwriter",
         "{primary} -s commit_ratio ;; {primary} -s commit_ratio",
-        "sql BEGIN; SELECT 1; ROLLBACK ;; until xact_rollback > 0 FROM pg_stat_database WHERE datname = 'app' ;; \
-         {primary} -s commit_ratio -w rollbacks=0 -c rollbacks=1000",
-        "sql BEGIN; SELECT 1; ROLLBACK ;; sql SELECT pg_sleep(0.2) ;; \
+        "sql BEGIN; SELECT 1; ROLLBACK ;; {primary} -s commit_ratio -w rollbacks=0 -c rollbacks=1000",
+        "sql BEGIN; SELECT 1; ROLLBACK ;; \
          {primary} -s commit_ratio -w 'rollbacks=1000,rollback_rate=100' -c 'rollback_ratio=0, rollback_rate = 1000'",
         "{primary} -s commit_ratio -w x -c y",
         "{primary} -s commit_ratio -w 1",

@@ -55,14 +55,15 @@ pub(super) const SUBJECT: Subject = Subject {
         "≠ sh psql -qX {standby} -c 'ALTER SYSTEM SET hot_standby_feedback = on' -c 'SELECT pg_reload_conf()' ;; \
          sh timeout 30 sh -c 'until psql -qXAt {primary} -c \"SELECT backend_xmin FROM pg_stat_replication\" | grep -q .; do :; done' ;; \
          {primary} -s oldest_xmin --dbinclude ^app$ ;; \
-         sh psql -qX {standby} -c 'ALTER SYSTEM RESET hot_standby_feedback' -c 'SELECT pg_reload_conf()'",
+         sh psql -qX {standby} -c 'ALTER SYSTEM RESET hot_standby_feedback' -c 'SELECT pg_reload_conf()' ;; \
+         until bool_and(backend_xmin IS NULL) FROM pg_stat_replication",
         "{primary} -s oldest_xmin -w 1kB -c 2kB",
         "{primary} -s oldest_xmin -w 1",
         "{standby} -s max_freeze_age -w 1 -c 1000000 --dbinclude ^app$",
         "{primary} -s max_freeze_age -w 1 -c 1 --dbinclude ^app$",
         "{each} -s max_freeze_age -w 90% -c 95% --dbexclude '^(other|side|postgres|template1)$'",
-        "hold standby: BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM numbered ;; sql SELECT pg_current_xact_id() ;; sql SELECT pg_current_xact_id() ;; {standby} -s oldest_xmin -w 0 -c 1000 --dbinclude ^app$ ;; {standby} -s oldest_xmin -w 0 -c 0",
+        "hold standby: BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM numbered ;; sql SELECT pg_current_xact_id() ;; sql SELECT pg_current_xact_id() ;; until standby: EXISTS (SELECT FROM pg_stat_activity WHERE age(backend_xmin) > 1) ;; {standby} -s oldest_xmin -w 0 -c 1000 --dbinclude ^app$ ;; {standby} -s oldest_xmin -w 0 -c 0",
         "{each} -s oldest_xmin -w 100000 -c 200000 --dbexclude template",
-        "sh psql -qXAt {standby} -c \"SELECT pg_create_physical_replication_slot('held', true)\" ;; sql SELECT pg_switch_wal() ;; sql SELECT pg_switch_wal() ;; {standby} -s replication_slots -w 0 -c 1000 ;; {standby} -s replication_slots -w 0 -c 0 ;; sh psql -qXAt {standby} -c \"SELECT pg_drop_replication_slot('held')\"",
+        "sh psql -qXAt {standby} -c \"SELECT pg_create_physical_replication_slot('held', true)\" ;; sql SELECT pg_switch_wal() ;; sql INSERT INTO holey VALUES (-3) ;; sql SELECT pg_switch_wal() ;; sql INSERT INTO holey VALUES (-4) ;; {standby} -s replication_slots -w 0 -c 1000 ;; {standby} -s replication_slots -w 0 -c 0 ;; sh psql -qXAt {standby} -c \"SELECT pg_drop_replication_slot('held')\"",
     ],
 };
