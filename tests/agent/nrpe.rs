@@ -37,6 +37,7 @@ impl Nrpe {
         fs::write(&file, config).unwrap();
         let mut server = Command::new("/usr/sbin/nrpe");
         server.args(["-n", "-f", "-c"]).arg(&file).stdin(Stdio::null()).kill_on_drop(true);
+        server.stdout(Stdio::null()).stderr(Stdio::null());
         let server = server.spawn().expect("nrpe, which tests/setup installs");
         let nrpe = Self { port, log, _server: server };
         let deadline = Instant::now() + Duration::from_secs(30);

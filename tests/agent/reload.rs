@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -255,6 +255,7 @@ fn another_address_is_said_to_need_a_restart() {
     write(0).unwrap();
     let mut agent = Command::new(BINARY);
     agent.arg("serve").arg("--config").arg(&config).stderr(File::create(&log).unwrap());
+    agent.stdin(Stdio::null()).stdout(Stdio::null());
     let mut agent = agent.spawn().unwrap();
     let said = |what: &str| fs::read_to_string(&log).unwrap().contains(what);
     until("it listens", || said("listening address=127.0.0.1:"));

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pgvitals::demo::cluster::{Cluster, Settings};
@@ -192,6 +192,9 @@ async fn bytes_of_any_encoding_cost_neither_row_nor_session() {
         .env("PGCLIENTENCODING", "SQL_ASCII")
         .args(["-Xc".as_ref(), bytes])
         .arg(server.dsn("raw"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let of_raw = "FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND datname = 'raw'";
