@@ -87,7 +87,8 @@ async fn check(binaries: Binaries) {
         let sessions = sessions(&primary).await;
         assert!((1..=2).contains(&sessions), "{sessions} sessions");
         let age = endless(&primary).await;
-        assert!(age.is_none_or(|age| age < 2.0), "it has been running for {age:?} s");
+        // The timeout of one second, and what a busy machine takes for the cancelling; without it we would see eight.
+        assert!(age.is_none_or(|age| age < 5.0), "it has been running for {age:?} s");
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     assert!(was_slow, "it was never asked on the slow lane");

@@ -52,12 +52,18 @@ async fn a_costly_query_is_asked_less_often_until_it_is_cheap_again() {
     let (stretched, _) = agent.facts_until("it is asked less often", |facts| interval(facts) >= 5.0);
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
         let facts = agent.facts();
+        if began.elapsed() > Duration::from_secs(4) {
+            // A machine that takes so long for one reading may find it due.
+            break;
+        }
         assert!((runs(&facts) - runs(&stretched)).abs() < 1e-9, "it runs though it is not due");
         // It goes on being shown, and its age is told.
         assert_eq!(facts.of(&server, "pg_paced"), Some(1.0));
-        assert!(of(&facts, &server, "paced", "pgvitals_collector_age_seconds") >= Some(began.elapsed().as_secs_f64()));
-        assert!(of(&facts, &server, "locks", "pgvitals_collector_age_seconds") < Some(3.0));
+        let age = |collector| of(&facts, &server, collector, "pgvitals_collector_age_seconds");
+        assert!(age("paced") >= Some((asked - began).as_secs_f64()));
+        assert!(age("locks") < Some(2.0 + asked.elapsed().as_secs_f64()));
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     server.sql("postgres", "UPDATE pace SET seconds = 0").await.unwrap();
@@ -90,6 +96,7 @@ async fn what_hangs_fails_or_floods_harms_itself_alone() {
     });
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(6) {
+        let asked = Instant::now();
         let facts = agent.facts();
         let failed = facts.values(success, &[&label(&server)]).into_iter().filter(|success| *success == 0.0).count();
         assert_eq!(failed, bad.len(), "{}", agent.log());
@@ -99,10 +106,11 @@ async fn what_hangs_fails_or_floods_harms_itself_alone() {
             assert!(!facts.text.contains(&format!("\npg_{collector}")));
         }
         // What is asked for every reading is this reading's.
-        assert!(of(&facts, &server, "locks", "pgvitals_collector_age_seconds") < Some(3.0));
-        // The timeout of two seconds, and one for the cancelling.
+        let age = of(&facts, &server, "locks", "pgvitals_collector_age_seconds");
+        assert!(age < Some(2.0 + asked.elapsed().as_secs_f64()), "{age:?}");
+        // The timeout of two seconds, and what a busy machine takes for the cancelling; without it we would see eight.
         let oldest = oldest(&server).await;
-        assert!(oldest < 3.0, "a query has been running for {oldest} s");
+        assert!(oldest < 5.0, "a query has been running for {oldest} s");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let most = memory(&agent).1;
