@@ -35,7 +35,7 @@ use crate::pair::until_true;
 use crate::pooler::PgBouncer;
 use crate::program::BINARY;
 
-/// Debian's; `tests/setup` installs it.
+/// Debian's, which `tests/setup` installs; another one is tried by naming it in `PGVITALS_CHECK_POSTGRES`.
 const ORIGINAL: &str = "/usr/bin/check_postgres";
 /// psql itself: what Debian has in PATH is a script, which takes longer to start than all the rest of a case.
 const PATH: &str = "/usr/lib/postgresql/15/bin:/usr/bin:/bin";
