@@ -286,7 +286,7 @@ help = "One"
     }
 
     /// What the grammar itself makes of these is `pg_catalog`'s, whatever the search path; none of them is a name.
-    const GRAMMAR: &str = "AND ANY AS ASC BY CASE COALESCE DISTINCT ELSE EXISTS EXTRACT FILTER FROM GREATEST IN JOIN LATERAL LEAST \
+    const GRAMMAR: &str = "AND ANY ARRAY AS ASC BY CASE COALESCE DISTINCT ELSE EXISTS EXTRACT FILTER FROM GREATEST IN JOIN LATERAL LEAST \
                            NOT NULLIF ON OR OVER SELECT THEN UNION ALL VALUES WHEN WHERE XMLTABLE";
     const GRAMMAR_TYPES: &str = "bigint boolean integer interval numeric smallint";
 
