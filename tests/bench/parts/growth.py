@@ -206,7 +206,7 @@ def _always_due(bench: Bench) -> Path:
 
 
 def _rounds(bench: Bench) -> range:
-    return range(bench.rounds(3, 1))
+    return range(bench.rounds(9, 1))
 
 
 def _first(bench: Bench, server: Server, count: int, starting: Agent, path: str = "") -> Point:
