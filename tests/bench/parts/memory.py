@@ -61,7 +61,7 @@ def _usual(bench: Bench) -> Table:
         ],
         [
             Ratio("memory.default", "memory in the default configuration", usual / 1024, 12, unit="MB", readme=True),
-            Ratio("memory.peak", "the most it had since it was started", most / 1024, None, unit="MB"),
+            Ratio("memory.peak", "the most it had since it was started", most / 1024, 12, unit="MB"),
             Ratio("memory.hour", "memory after an hour's worth of readings", hour / 1024, 12, unit="MB"),
             Ratio("memory.creep", "memory after two hours' worth, by that after one", later / hour, 1.05, slack=0.02),
         ],
