@@ -30,6 +30,7 @@ use crate::collect::sql::families_of;
 use crate::panics::{self, caught};
 use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
 use ahead::Ahead;
+use probing::OfRole;
 use telling::{class_of, log_outcome, outcome_of};
 
 /// What a reader sends to a lane.
@@ -70,6 +71,7 @@ pub(super) struct Lane {
     refused: Option<(Instant, ConnectFailure)>,
     /// The libraries of the server that started at this time, which no later start can change.
     libraries: (String, BTreeSet<String>),
+    of_role: Option<OfRole>,
     walk: Option<walk::Walk>,
     refusals: walk::Refusals,
     /// To itself: the walk goes on behind whoever waits.
@@ -97,6 +99,7 @@ impl Lane {
             opening: JoinSet::new(),
             refused: None,
             libraries: Default::default(),
+            of_role: None,
             walk: None,
             refusals: walk::Refusals::default(),
             again,
@@ -192,7 +195,7 @@ impl Lane {
             Ask::List(at) if !self.slow => self.shared.listing(at)?.0,
             _ => return None,
         };
-        Some(slot.latest().map(|run| run.duration()).unwrap_or_default())
+        Some(slot.took())
     }
 
     async fn collect(&mut self, at: usize) {

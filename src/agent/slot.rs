@@ -235,6 +235,11 @@ impl Slot {
         self.latest.borrow().clone()
     }
 
+    /// How long the latest run took; nothing where there is none.
+    pub(super) fn took(&self) -> Duration {
+        self.latest.borrow().as_ref().map(|run| run.duration()).unwrap_or_default()
+    }
+
     /// Forgets the rows of the run that began then, unless there is a later one.
     pub(super) fn drop_rows(&self, started: Instant) {
         self.latest.send_if_modified(|latest| {
@@ -256,9 +261,10 @@ impl Slot {
         self.queued.load(Ordering::Acquire)
     }
 
-    /// Gives back the turn without a run.
+    /// Gives back the turn without a run, and has those who wait for it look again.
     pub(super) fn release(&self) {
         self.queued.store(false, Ordering::Release);
+        self.latest.send_modify(|_| ());
     }
 
     /// What its samples add up to.

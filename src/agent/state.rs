@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) definitions: Vec<Arc<Definition>>,
     pub(super) slots: Vec<Slot>,
     pub(super) probe: Slot,
+    /// When the reader came who has the probe asked, and whom he asks next if it finds what the one before found.
+    expected: Mutex<Option<(Instant, Vec<usize>)>>,
     /// The row sets that may be asked for by name.
     listings: Vec<Listed>,
     /// What a probe asks.
@@ -94,6 +96,7 @@ impl Shared {
             slots: definitions.iter().map(slot).collect(),
             definitions,
             probe: Slot::new(Duration::ZERO),
+            expected: Mutex::default(),
             listings: Listed::all(catalog),
             probing: Probe::new(catalog),
             census: Census::default(),
@@ -145,6 +148,16 @@ impl Shared {
     pub(super) fn listing(&self, at: usize) -> Option<(&Slot, &Arc<Definition>)> {
         let listed = self.listings.get(at)?;
         Some((listed.slot(&self.round_trip), listed.definition()))
+    }
+
+    /// Says what a reader who came at `asked` asks behind the probe, unless that finds another state.
+    pub(super) fn expect(&self, asked: Instant, collectors: Vec<usize>) {
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some((asked, collectors));
+    }
+
+    /// What was said of the probe whose turn it is.
+    pub(super) fn take_expected(&self) -> Option<(Instant, Vec<usize>)> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The number of the present state, and the state.

@@ -83,11 +83,6 @@ impl Watched {
     /// walk over the databases only if it is quick, or if they are patient.
     pub(super) async fn refresh(&self, asked: Instant, deadline: Instant, want: &Want) {
         let (patient, wanted) = (want.patient, |name: &str| want.has(name));
-        let Condition::Up(_) = self.probed_since(want.came, asked, deadline).await else { return };
-        let epoch = self.shared.state().0;
-        if self.shared.door.claim(Instant::now()) {
-            self.send(&self.slow, Ask::Probe);
-        }
         // Texts are those of what another collector shows.
         let texts_of = |name: &str| {
             let is_of = |definition: &&Arc<Definition>| definition.texts.as_ref().is_some_and(|texts| texts.of == name);
@@ -97,8 +92,16 @@ impl Watched {
         let chosen = self.shared.slots.iter().zip(&self.shared.definitions).enumerate();
         // What is sampled no reader asks for.
         let chosen = chosen.filter(|(_, (_, definition))| is_wanted(&definition.name) && !definition.sampled);
-        let (walked, chosen): (Vec<_>, Vec<_>) =
+        let (walked, mut chosen): (Vec<_>, Vec<_>) =
             chosen.partition(|(_, (_, definition))| definition.scope == Scope::Database);
+        chosen.sort_by_key(|(_, (slot, _))| slot.took());
+        let known = self.shared.state().0;
+        let stale = chosen.iter().filter(|(_, (slot, _))| slot.fresh(asked, known).is_none()).map(|&(at, _)| at);
+        let Condition::Up(_) = self.probed_since(want.came, asked, deadline, stale.collect()).await else { return };
+        let epoch = self.shared.state().0;
+        if self.shared.door.claim(Instant::now()) {
+            self.send(&self.slow, Ask::Probe);
+        }
         for &(at, (slot, _)) in &chosen {
             if slot.fresh(asked, epoch).is_none() && slot.claim() {
                 self.ask(at, slot);
@@ -109,7 +112,8 @@ impl Watched {
                 self.send(&self.slow, Ask::Walk);
             }
         }
-        for &(at, (slot, _)) in &chosen {
+        // The one that the lane asks last comes first: when it is there all others are, and the reader was woken once.
+        for &(at, (slot, _)) in chosen.iter().rev() {
             let settled = || {
                 let (epoch, condition) = self.shared.state();
                 slot.fresh(asked, epoch).is_some()
@@ -133,18 +137,26 @@ impl Watched {
     }
 
     /// What the server was found to be since a reader came with others, or is found to be by him.
-    async fn probed_since(&self, came: Option<Instant>, asked: Instant, deadline: Instant) -> Condition {
+    async fn probed_since(
+        &self,
+        came: Option<Instant>,
+        asked: Instant,
+        deadline: Instant,
+        next: Vec<usize>,
+    ) -> Condition {
         let (epoch, condition) = self.shared.state();
         match came.and_then(|came| self.shared.probe.fresh(came, epoch)) {
             Some(_) => condition,
-            None => self.probed(came.unwrap_or(asked), deadline).await,
+            None => self.probed(came.unwrap_or(asked), deadline, next).await,
         }
     }
 
-    /// What the server is found to be by a reader who came at `asked`, or was found before when the answer is late.
-    async fn probed(&self, asked: Instant, deadline: Instant) -> Condition {
+    /// What the server is found to be by a reader who came at `asked` and asks these collectors next, or was found before when
+    /// the answer is late.
+    async fn probed(&self, asked: Instant, deadline: Instant, next: Vec<usize>) -> Condition {
         let hangs = self.shared.hangs();
         if self.shared.probe.claim() {
+            self.shared.expect(asked, next);
             self.send(&self.fast, Ask::Probe);
         }
         if !hangs {
@@ -156,7 +168,7 @@ impl Watched {
 
     /// What a server that answers is, for a reader who came at `asked` and has this long.
     pub(super) async fn facts(&self, asked: Instant, time: Duration) -> Result<Arc<Facts>, ListError> {
-        match self.probed(asked, asked + time).await {
+        match self.probed(asked, asked + time, Vec::new()).await {
             Condition::Down { class, reason } => Err(ListError::Down { class, reason }),
             Condition::Up(facts) if self.shared.probe.fresh(asked, self.shared.state().0).is_some() => Ok(facts),
             _ => Err(ListError::Late(time)),

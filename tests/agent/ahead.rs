@@ -7,9 +7,10 @@ use pgvitals::demo::cluster::{Cluster, Settings};
 use pgvitals::server::QueryFailure;
 
 use crate::client::{LIMIT, admin, ask, start_with};
+use crate::link::{Link, Way};
 use crate::majors;
-use crate::pair;
-use crate::program::{Program, label, watching};
+use crate::pair::{self, ROLE};
+use crate::program::{Facts, Program, label, until, watching};
 use crate::sessions::{SHORT, SLEEP, assert_gone};
 
 /// It does what a table says.
@@ -145,9 +146,65 @@ async fn a_collector_that_overruns_fails_or_ends_the_session_costs_nobody_behind
         let succeeded = facts.values("pgvitals_collector_success", &[&label(&server)]);
         assert_eq!(succeeded.iter().filter(|success| **success == 0.0).count(), 1, "{mood}: {}", facts.text);
         assert_eq!(facts.of(&server, "pg_up"), Some(1.0));
-        let sessions = format!("SELECT count(*) <= 2 FROM pg_stat_activity WHERE usename = '{}'", pair::ROLE);
+        let sessions = format!("SELECT count(*) <= 2 FROM pg_stat_activity WHERE usename = '{ROLE}'");
         assert_eq!(server.sql("postgres", &sessions).await.unwrap().concat(), [Some("t".to_owned())], "{mood}");
     }
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
     assert_eq!(server.sql("postgres", idle).await.unwrap().concat(), [Some("0".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_expected_next_goes_with_the_probe_and_is_void_where_that_finds_another_state() {
+    let mut server = Cluster::start(&majors::newest(), Settings::default()).await.unwrap();
+    pair::prepare(&server).await;
+    for statement in ["ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()"] {
+        server.sql("postgres", statement).await.unwrap();
+    }
+    let link = Link::to(&server);
+    let agent = Program::start(&link.watching(&server));
+    let has_failed =
+        |facts: &Facts| facts.values("pgvitals_collector_failures_total", &[]).iter().any(|failures| *failures > 0.0);
+    let is_up = |facts: &Facts| facts.of(&server, "pg_up") == Some(1.0);
+    let again = || async {
+        // What is asked again is prepared, and what was quick is expected.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+            agent.facts_until("it is up", is_up);
+        }
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        server.log().len()
+    };
+    let executed = |since: usize| server.log().get(since..).map_or(0, |log| log.matches("EXECUTE pgvitals_").count());
+
+    let before = again().await;
+    link.set(Way::Unheard);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| agent.facts());
+        until("more than the probe has come", || executed(before) > 4);
+        link.set(Way::Open);
+        reader.join().unwrap();
+    });
+
+    // The answers to what may be asked no longer are not used, and they are no failures.
+    let before = again().await;
+    assert!(agent.facts().of(&server, "pg_wal_segments").is_some());
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    server.sql("postgres", &format!("REVOKE pg_monitor FROM {ROLE}")).await.unwrap();
+    let facts = agent.facts();
+    assert!(executed(before) > 4);
+    assert!(is_up(&facts));
+    assert_eq!(facts.of(&server, "pg_wal_segments"), None, "it may not be seen any more");
+    assert!(!has_failed(&facts));
+
+    server.sql("postgres", &format!("GRANT pg_monitor TO {ROLE}")).await.unwrap();
+    again().await;
+    server.sql("postgres", "CREATE DATABASE fresh").await.unwrap();
+    let facts = agent.facts();
+    assert_eq!(facts.values("pg_stat_database_numbackends", &["datname=\"fresh\""]), [0.0]);
+    assert!(!has_failed(&facts));
+
+    again().await;
+    server.stop().await.unwrap();
+    let facts = agent.facts();
+    assert_eq!((facts.value("pg_up", &[]), has_failed(&facts)), (Some(0.0), false));
 }

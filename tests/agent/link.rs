@@ -22,6 +22,8 @@ pub(crate) enum Way {
     Slow,
     /// It arrives where there is a connection already; new ones are accepted and hear nothing.
     Established,
+    /// What is asked arrives, and what is answered does not.
+    Unheard,
     /// It does not arrive, and nobody is told: a firewall that drops packets.
     Silent,
     /// Connections are closed, and new ones too.
@@ -74,25 +76,34 @@ async fn serve(listener: TcpListener, socket: PathBuf, ways: watch::Receiver<Way
     while let Ok((near, _)) = listener.accept().await {
         let (socket, mut ways) = (socket.clone(), ways.clone());
         connections.spawn(async move {
-            match ways.wait_for(|way| !matches!(way, Way::Established | Way::Silent)).await.map(|way| *way) {
+            match ways
+                .wait_for(|way| !matches!(way, Way::Established | Way::Unheard | Way::Silent))
+                .await
+                .map(|way| *way)
+            {
                 Ok(Way::Open | Way::Slow) => {}
                 _ => return,
             }
             let Ok(far) = UnixStream::connect(socket).await else { return };
             let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
             tokio::select! {
-                () = carry(from_near, to_far, ways.clone()) => {}
-                () = carry(from_far, to_near, ways.clone()) => {}
+                () = carry(from_near, to_far, ways.clone(), &[Way::Silent]) => {}
+                () = carry(from_far, to_near, ways.clone(), &[Way::Silent, Way::Unheard]) => {}
                 _ = ways.wait_for(|way| *way == Way::Shut) => {}
             }
         });
     }
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut ways: watch::Receiver<Way>) {
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut ways: watch::Receiver<Way>,
+    held_by: &[Way],
+) {
     let mut chunk = vec![0; 32 * 1024];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let Ok(way) = ways.wait_for(|way| *way != Way::Silent).await.map(|way| *way) else { return };
+        let Ok(way) = ways.wait_for(|way| !held_by.contains(way)).await.map(|way| *way) else { return };
         if way == Way::Slow {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::{CONNECT_TIMEOUT, Lane};
-use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Session};
+use crate::server::{ConnectFailure, FailureClass, QueryFailure, RowSet, Sent, Session};
 
 /// How long an attempt to connect goes on in the background; the DSN may say less. A server that hangs queues every
 /// attempt and forks for each of them when it wakes, so there is one attempt at a time and not one for each reader.
@@ -60,6 +60,7 @@ impl Lane {
     /// Has a session that was opened just now.
     pub(super) fn hold(&mut self, session: Session) {
         self.session = Some(session);
+        self.of_role = None;
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
         self.count_open();
     }
@@ -87,6 +88,14 @@ impl Lane {
     ) -> Result<RowSet, QueryFailure> {
         let Some(session) = &mut self.session else { return Err(no_connection()) };
         let answer = session.query_again(name, sql, statement_timeout, timeout).await;
+        self.part_if_closed().await;
+        answer
+    }
+
+    /// Takes the answer to what was sent first; nothing where it has to be asked again, alone.
+    pub(super) async fn receive(&mut self, sent: Sent, timeout: Duration) -> Result<Option<RowSet>, QueryFailure> {
+        let Some(session) = &mut self.session else { return Err(no_connection()) };
+        let (_, answer) = session.receive(sent, timeout).await;
         self.part_if_closed().await;
         answer
     }
