@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from log import PREFIX, Log
 from process import Process, cpu_ns
 from session import Row, Session
 
@@ -93,6 +93,11 @@ class Server:
         """Keywords by which this role connects."""
         return f"host={self.folder} port={PORT} user={role} dbname=postgres"
 
+    @property
+    def execution_columns(self) -> tuple[str, str]:
+        """Where pg_stat_statements has the milliseconds of execution and of planning."""
+        return ("total_exec_time", "total_plan_time") if self.major >= 13 else ("total_time", "0")
+
     def forget(self, role: str) -> None:
         """Has pg_stat_statements forget what this role asked; before version 12, what anybody asked."""
         if self.major >= 12:
@@ -113,16 +118,26 @@ class Server:
         cost.__dict__.update(meter.stop().__dict__)
 
     @contextmanager
-    def logged(self, role: str) -> Iterator[Durations]:
+    def logged(self, role: str) -> Iterator[Log]:
         """Sessions that this role begins in here have all that they ask logged, with how long it took."""
         settings = ("log_min_duration_statement", "0"), ("log_error_verbosity", "terse")
         for name, value in settings:
             self.sql(f"ALTER ROLE {role} SET {name} = {value}")
         try:
-            yield Durations(self.process.log)
+            yield Log(self.process.log)
         finally:
             for name, _ in settings:
                 self.sql(f"ALTER ROLE {role} RESET {name}")
+
+    def executed_ms(self, role: str, text: str) -> float:
+        """Milliseconds of execution that pg_stat_statements has of the role's statements with this in their text."""
+        total, _ = self.execution_columns
+        return float(
+            self.value(
+                f"SELECT coalesce(sum({total}), 0) FROM pg_stat_statements "
+                f"WHERE userid = '{role}'::regrole AND query LIKE '%{text}%'"
+            )
+        )
 
     def backends(self, role: str) -> list[int]:
         """Process ids of this role's sessions."""
@@ -170,6 +185,7 @@ class Server:
             "listen_addresses = ''",
             f"unix_socket_directories = '{self.folder}'",
             f"max_connections = {connections + 100}",
+            f"log_line_prefix = '{PREFIX}'",
             "fsync = off",
             "autovacuum = off",  # nothing else is to work while something is measured
             "shared_preload_libraries = 'pg_stat_statements'",
@@ -198,22 +214,6 @@ class Server:
         for first in range(1, count + 1, 1000):
             last = min(first + 999, count)
             self.sql(";".join(f"CREATE {what.format(number)}" for number in range(first, last + 1)))
-
-
-class Durations:
-    """What the server logs of how long it was at each message, from its arrival to its last row."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self._read = log.stat().st_size
-
-    def take(self) -> list[float]:
-        """Milliseconds of each message since the last time. The server has logged it before the client knows that it is done."""
-        with self._log.open("rb") as file:
-            file.seek(self._read)
-            lines = file.read()
-        self._read += len(lines)
-        return [float(found) for found in re.findall(rb"LOG:  duration: ([0-9.]+) ms", lines)]
 
 
 class Meter:
@@ -246,15 +246,12 @@ class Meter:
     def stop(self) -> Cost:
         """What was counted."""
         cpu = self._turns_ns + sum(self._living().values()) - sum(self._before.values())
-        execution, planning = self._times()
+        execution, planning = self._server.execution_columns
         ((calls, executed, planned, rows),) = self._server.sql(
             f"SELECT coalesce(sum(calls), 0), coalesce(sum({execution}), 0), coalesce(sum({planning}), 0), coalesce(sum(rows), 0) "
             f"FROM pg_stat_statements WHERE userid = '{self._role}'::regrole"
         )
         return Cost(float(calls or 0), float(executed or 0), float(planned or 0), float(rows or 0), cpu / 1e6)
-
-    def _times(self) -> tuple[str, str]:
-        return ("total_exec_time", "total_plan_time") if self._server.major >= 13 else ("total_time", "0")
 
     def _living(self) -> dict[int, int]:
         return {pid: cpu_ns(pid) or 0 for pid in self._server.backends(self._role)}

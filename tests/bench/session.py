@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 Row = tuple[str | None, ...]
+
+# What ends each answer, ready for the next message, behind a text that ends with NUL. No value of a row has one.
+_READY = b"\0Z\0\0\0\5I"
+_SCRATCH = bytearray(1 << 18)
 
 
 class Session:
@@ -31,8 +36,20 @@ class Session:
 
     def send(self, sql: str) -> None:
         """Begins a statement whose answer nobody waits for, such as one that waits for a lock."""
-        text = sql.encode() + b"\0"
-        self._socket.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
+        self._socket.sendall(messages([sql]))
+
+    def discard(self, asked: bytes, count: int) -> None:
+        """Sends so many messages at once and throws the answers away as they come, errors among them: what the server takes, and
+        next to nothing for the client."""
+        self._socket.sendall(asked)
+        end = b""
+        while count:
+            length = self._socket.recv_into(_SCRATCH)
+            if not length:
+                raise ConnectionError("the server closed the connection")
+            piece = end + _SCRATCH[:length]
+            count -= piece.count(_READY)
+            end = piece[1 - len(_READY) :]
 
     def close(self) -> None:
         """Says good-bye and closes the connection."""
@@ -80,6 +97,12 @@ class Session:
             self._buffer += more
         taken, self._buffer = self._buffer[:length], self._buffer[length:]
         return taken
+
+
+def messages(statements: Iterable[str]) -> bytes:
+    """Each as a message of its own, which is a transaction of its own."""
+    texts = [statement.encode() + b"\0" for statement in statements]
+    return b"".join(b"Q" + struct.pack("!I", len(text) + 4) + text for text in texts)
 
 
 def _row(body: bytes) -> Row:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import peers
+import visits
 from bench import Bench
 from process import peak_kb_of, run
 from server import PORT, Server
@@ -56,12 +57,15 @@ OWN = (
 ORIGINAL, DIRECT, AGENT = "the original", "pgvitals", "with an agent"
 MEASURES = [f"{way}, {what}" for way in (ORIGINAL, DIRECT, AGENT) for what in ("time", "memory")]
 COLUMNS = ("", *MEASURES, "direct by the original", "agent by the original")
+# So many of the slowest are measured beside a bare client.
+SLOWEST = 5
 
 
 @dataclass(frozen=True)
 class Way:
     """One way to have a check answered: median seconds and peak kB of the largest process."""
 
+    command: Sequence[str]
     seconds: float
     peak_kb: int
 
@@ -90,11 +94,15 @@ def measure(bench: Bench) -> list[Table]:
             for service, options in _few(bench, CHECK_PGACTIVITY.items())
         }
         own = {f"pgvitals check {name}": _own(bench, server, by_agent, name) for name in _few(bench, OWN)}
+    slowest = _slowest({**postgres, **pgactivity, **own})
+    bench.say(f"beside a bare client: {', '.join(slowest)}")
+    compared = visits.compare(bench, server, slowest, _environment(folder))
     return [
         _plugin_table("check_postgres", postgres),
         _plugin_table("check_pgactivity", pgactivity),
         _both(postgres, pgactivity),
         _own_table(own),
+        _bare_table(compared),
     ]
 
 
@@ -125,14 +133,24 @@ def _own(bench: Bench, server: Server, by_agent: Sequence[str], name: str) -> Wa
 
 def _measure(bench: Bench, home: Path, commands: Mapping[str, Sequence[str]]) -> Ways:
     """The ways take turns; each is run once before, as its file and the server's caches are then warm for all."""
-    environment = {"HOME": str(home), "LC_ALL": "C"}
+    environment = _environment(home)
     for name, command in commands.items():
         code = run(command, environment).code
         if code not in (0, 1, 2, 3):
             raise RuntimeError(f"{name} ends with {code}: {' '.join(command)}")
     turns: dict[str, Callable[[], float]] = {name: partial(_seconds_of, command, environment) for name, command in commands.items()}
     taken = alternate(turns, bench.rounds(15))
-    return {name: Way(median(taken[name]), peak_kb_of(command, environment)) for name, command in commands.items()}
+    return {name: Way(command, median(taken[name]), peak_kb_of(command, environment)) for name, command in commands.items()}
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {"HOME": str(home), "LC_ALL": "C"}
+
+
+def _slowest(checks: Mapping[str, Ways]) -> dict[str, Sequence[str]]:
+    """The commands of those that take longest when they ask the server themselves."""
+    names = sorted(checks, key=lambda name: checks[name][DIRECT].seconds, reverse=True)
+    return {name: checks[name][DIRECT].command for name in names[:SLOWEST]}
 
 
 def _seconds_of(command: Sequence[str], environment: Mapping[str, str]) -> float:
@@ -212,6 +230,30 @@ def _own_table(own: Mapping[str, Ways]) -> Table:
         ]
     return Table(
         "Our own checks", ("", "direct, time", "direct, memory", "with an agent, time", "with an agent, memory"), rows, (), ratios
+    )
+
+
+def _bare_table(compared: Mapping[str, visits.Compared]) -> Table:
+    worst = max(compared, key=lambda name: compared[name].ratio)
+    ours, bare = (milliseconds(seconds) for seconds in (compared[worst].check, compared[worst].bare))
+    return Table(
+        "The slowest, and what the server takes for them",
+        ("", "direct, time", "a bare client, time", "of it connecting", "Its sessions", "direct by the bare client"),
+        [
+            [
+                f"`{name}`",
+                *(milliseconds(seconds) for seconds in (each.check, each.bare, each.connecting)),
+                str(each.sessions),
+                f"{each.ratio:.2f}",
+            ]
+            for name, each in compared.items()
+        ],
+        [
+            "The bare client takes the statement that takes longest in the check, by the server's log, and the databases in which it",
+            "is asked. To each it connects as the check does, asks that and nothing else, and throws the answer away. No program",
+            "is started for it. What it takes is the server's: the start of a process that knows nothing yet, and the statement.",
+        ],
+        [Ratio("checks.direct_by_bare", f"`{worst}`, direct, by a bare client", compared[worst].ratio, None, ours=ours, peer=bare)],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from agent import Agent
 from bench import ROOT, Bench
 from definitions import Definition
 from figures import COLUMNS, SPENT, Figures, Reader, Spent, mean
+from floor import Floor, Roles, Taken, clock
 from peers import Exporter, postgres_exporter
 from server import Server
 from table import Ratio, Table, written
@@ -34,15 +35,6 @@ WALKS = {60: 48, 300: 8, 3600: 4}
 WALK = "walk "
 
 Contest = dict[str, Figures]
-
-
-@dataclass(frozen=True)
-class Clocked:
-    """Milliseconds of a reading by our clock, and by the server's log: medians."""
-
-    wall_ms: float
-    logged_ms: float
-    wall_while_logged_ms: float
 
 
 @dataclass(frozen=True)
@@ -66,15 +58,19 @@ def measure(bench: Bench) -> list[Table]:
     bench.say(f"the peer's families are shown by: {' '.join(superset.collectors)}")
     cold = _cold(bench, server, superset, catalog)
     steady = _side_by_side(bench, "steady", superset, _checks(bench, catalog, due=0), PACE)
-    clocked = _clocked(bench, _checks(bench, catalog, due=0))
+    bench.say("by the server's log, and beside a bare client")
+    kept = definitions.write(catalog, bench.new_folder("checks"), "1h")
+    roles = Roles(plain=ROLES[ALL], bare=ROLES[PEER], logged=ROLES[FAMILIES])
+    floor = clock(bench, _checks(bench, catalog, due=0), kept, roles, PACE)
     packed = _side_by_side(bench, "compressed", superset, _checks(bench, catalog, due=0), PACE, compressed=True)
     minute = _side_by_side(bench, "as once a minute", superset, _checks(bench, catalog, due=60))
     due = _side_by_side(bench, "with sizes due", superset, _checks(bench, catalog, due=3600))
+    sizes = {name: server.executed_ms(ROLES[name], "pg_database_size") / len(due[name].seconds) for name in (PEER, FAMILIES)}
     return [
         _steady_table(superset, steady),
-        _clocked_table(clocked, steady[ALL]),
+        _floor_table(floor, steady[ALL]),
         _packed_table(packed),
-        _due_table(due),
+        _due_table(due, sizes),
         _hour_table(minute, due, cold),
         _cold_table(cold),
     ]
@@ -123,33 +119,6 @@ def _side_by_side(
         turns = {name: reader.turn for name, reader in readers.items()}
         taken = alternate(turns, bench.rounds(40, 3), pace)
         return {name: reader.figures(taken[name]) for name, reader in readers.items()}
-
-
-def _clocked(bench: Bench, checks: Path) -> Clocked:
-    """Takes turns between an agent whose statements the server logs, for how long they take, and one whose are not, for the wall."""
-    bench.say("by the server's log")
-    server, role = bench.loaded, ROLES[FAMILIES]
-    with ExitStack() as stack:
-        durations = stack.enter_context(server.logged(role))
-        plain = stack.enter_context(bench.agent(server, role=ROLES[ALL], checks=checks))
-        logged = stack.enter_context(bench.agent(server, role=role, checks=checks))
-        for agent in (plain, logged):
-            agent.read()
-            agent.wait_for_walk()
-        for _ in range(3):  # then all is prepared
-            time.sleep(PACE)
-            plain.read()
-            logged.read()
-        sums: list[float] = []
-
-        def read_logged() -> float:
-            durations.take()
-            seconds = logged.read().seconds
-            sums.append(sum(durations.take()))
-            return seconds
-
-        taken = alternate({"plain": lambda: plain.read().seconds, "logged": read_logged}, bench.rounds(40, 3), PACE)
-    return Clocked(median(taken["plain"]) * 1000, median(sums), median(taken["logged"]) * 1000)
 
 
 def _cold(bench: Bench, server: Server, superset: Superset, catalog: Sequence[Definition]) -> Contest:
@@ -214,31 +183,55 @@ def _steady_table(superset: Superset, steady: Contest) -> Table:
     )
 
 
-def _clocked_table(clocked: Clocked, everything: Figures) -> Table:
-    cost, wall = everything.cost, everything.wall_ms
+def _floor_table(floor: Floor, everything: Figures) -> Table:
+    ours, bare, execution_ms = floor.ours, floor.bare, everything.cost.execution_ms
+    rest = ours.wall_ms - bare.wall_ms - floor.page_ms
     return Table(
         "Steady, by what the server takes for it",
-        ("", "Wall, median", "Its log", "`pg_stat_statements`", "CPU of the server"),
+        ("", "Wall, median", "Its log", "`pg_stat_statements`", "CPU of the server", "Wall by its log"),
         [
-            [
-                ALL,
-                *(written(each, "ms") for each in (clocked.wall_ms, clocked.logged_ms, cost.execution_ms, cost.cpu_ms)),
-            ],
+            _taken_row(ALL, ours, execution_ms),
+            _taken_row("a bare client that asks the same", bare, floor.bare_execution_ms),
+            ["pgvitals, all collectors, nothing due", written(floor.page_ms, "ms"), *[""] * 4],
+            ["pgvitals, `collect[]=server`, nothing due", written(floor.little_ms, "ms"), *[""] * 4],
         ],
         [
             "Its log has the duration of each message (`log_min_duration_statement = 0`), from its arrival until the last row is on",
             "its way: parsing, analysis, planning, starting and ending execution, and sending.",
             "`pg_stat_statements` has the execution alone, which of small questions is the smaller part.",
-            "It and the CPU are averages of all readings; the others are medians, which leave out the few with more that is due.",
-            "The log is that of another agent, in turn with the one whose wall it is: while a log is written, a reading takes",
-            f"{written(clocked.wall_while_logged_ms, 'ms')}.",
+            "It is the average of all readings; the others are medians, which leave out the few with more that is due.",
+            "The log is that of another session, in turn with the one whose wall it is: while a log is written, a reading takes",
+            f"{written(floor.while_logged_ms, 'ms')}.",
+            "",
+            f"The bare client sends the {floor.statements} statements of a steady reading, found in the log and prepared as ours are,",
+            "in one write, and throws the answers away unread. Nobody gets them sooner, and it has no page to write.",
+            "Nothing due: the probe alone is asked, and the page is made of what is there.",
+            f"The bare client and that page are {written(bare.wall_ms + floor.page_ms, 'ms')}; {_rest(rest)}",
         ],
         [
-            _by_server("reading.wall_by_log", "what the server logs as its durations", clocked.wall_ms, clocked.logged_ms, 1.3),
-            _by_server("reading.wall_by_execution", "its execution time in `pg_stat_statements`", wall, cost.execution_ms),
-            _by_server("reading.wall_by_server_cpu", "the server's CPU time for it", wall, cost.cpu_ms),
+            _by_server("reading.wall_by_log", "what the server logs as its durations", ours.wall_ms, ours.logged_ms, 1.3),
+            _by_server("reading.wall_by_bare", "a bare client that asks the same", ours.wall_ms, bare.wall_ms),
+            _by_server(
+                "reading.wall_by_bare_and_page",
+                "a bare client that asks the same and a page with nothing due",
+                ours.wall_ms,
+                bare.wall_ms + floor.page_ms,
+            ),
+            _by_server("reading.wall_by_execution", "its execution time in `pg_stat_statements`", everything.wall_ms, execution_ms),
+            _by_server("reading.wall_by_server_cpu", "the server's CPU time for it", ours.wall_ms, ours.cpu_ms),
         ],
     )
+
+
+def _rest(rest_ms: float) -> str:
+    if rest_ms <= 0:
+        return "a reading takes no longer, as rows are read while the next are on their way."
+    return f"the remaining {written(rest_ms, 'ms')} of a reading are for reading the rows, and for waking up between the threads."
+
+
+def _taken_row(name: str, taken: Taken, execution_ms: float) -> list[str]:
+    times = (taken.wall_ms, taken.logged_ms, execution_ms, taken.cpu_ms)
+    return [name, *(written(each, "ms") for each in times), written(taken.wall_ms / taken.logged_ms, "")]
 
 
 def _packed_table(packed: Contest) -> Table:
@@ -255,7 +248,7 @@ def _packed_table(packed: Contest) -> Table:
     )
 
 
-def _due_table(due: Contest) -> Table:
+def _due_table(due: Contest, sizes: Mapping[str, float]) -> Table:
     peer, families = due[PEER], due[FAMILIES]
     return Table(
         "With sizes due",
@@ -265,6 +258,9 @@ def _due_table(due: Contest) -> Table:
             "Everything that is asked once per server is due in each of these readings, sizes of databases and tablespaces",
             "among it.",
             "Ours counts them every 15 minutes, postgres_exporter those of databases in every reading.",
+            f"The statement with `pg_database_size` alone takes the server {written(sizes[PEER], 'ms')} for postgres_exporter and",
+            f"{written(sizes[FAMILIES], 'ms')} for ours, which is {100 * sizes[FAMILIES] / families.wall_ms:.0f} % of our wall: nobody",
+            "who asks it can be much quicker.",
         ],
         [
             _against("reading.due_wall", "a reading with sizes due, wall", families.wall_ms, peer.wall_ms, 1.0, readme=True),
