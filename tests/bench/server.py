@@ -129,15 +129,14 @@ class Server:
             for name, _ in settings:
                 self.sql(f"ALTER ROLE {role} RESET {name}")
 
-    def executed_ms(self, role: str, text: str) -> float:
-        """Milliseconds of execution that pg_stat_statements has of the role's statements with this in their text."""
+    def executed(self, role: str, text: str) -> Cost:
+        """What pg_stat_statements has of the role's statements with this in their text: calls and execution."""
         total, _ = self.execution_columns
-        return float(
-            self.value(
-                f"SELECT coalesce(sum({total}), 0) FROM pg_stat_statements "
-                f"WHERE userid = '{role}'::regrole AND query LIKE '%{text}%'"
-            )
+        ((calls, executed),) = self.sql(
+            f"SELECT coalesce(sum(calls), 0), coalesce(sum({total}), 0) FROM pg_stat_statements "
+            f"WHERE userid = '{role}'::regrole AND query LIKE '%{text}%'"
         )
+        return Cost(calls=float(calls or 0), execution_ms=float(executed or 0))
 
     def backends(self, role: str) -> list[int]:
         """Process ids of this role's sessions."""
