@@ -2,7 +2,7 @@
 //! order, of which only the linker knows.
 
 fn main() {
-    for input in ["checks", "packaging/functions", "packaging/link-in-order"] {
+    for input in ["checks", "packaging/functions", "packaging/link-in-order", "packaging/list-functions"] {
         println!("cargo::rerun-if-changed={input}");
     }
 }
