@@ -88,7 +88,8 @@ static:
 	$(step) 'Build without libraries'
 	@rustup target list --installed | grep -qx $(STATIC) || rustup target add $(STATIC)
 	CC_x86_64_unknown_linux_musl=$(CC) $(CARGO) rustc --locked --release --target $(STATIC) --bin pgvitals -- \
-		-C link-arg=-Wl,-z,pack-relative-relocs
+		-C link-arg=-Wl,-z,pack-relative-relocs -C link-arg=-fuse-ld=lld \
+		-C link-arg=-B$$(rustc --print sysroot)/lib/rustlib/$$(rustc --print host-tuple)/bin/gcc-ld
 	$(step) 'Try it on an empty file system'
 	@packaging/try-static "$${CARGO_TARGET_DIR:-target}/$(STATIC)/release/pgvitals"
 
