@@ -50,6 +50,8 @@ mod command;
 mod config;
 /// What is said of a server's own configuration.
 mod configuration;
+/// Sessions by role, by database and by transaction, and who is none.
+mod counted;
 /// Every metric that a major knows is seen on it.
 mod coverage;
 /// More readers than there are seats.
