@@ -174,7 +174,7 @@ def _statements(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
 def _sessions(bench: Bench, counts: Sequence[int]) -> Iterator[Point]:
     # All sizes again and again, each time with new processes: what else the machine has to do lasts longer than ten readings, and
     # where the kernel puts the memory of a server makes a tenth.
-    passes = [list(_sessions_once(bench, counts)) for _ in range(bench.rounds(5, 1))]
+    passes = [list(_sessions_once(bench, counts)) for _ in _rounds(bench)]
     return map(Point.least, zip(*passes, strict=True))
 
 
