@@ -28,7 +28,7 @@ const ROLE: &str = "pgvitals";
 /// No server binaries, a cluster that does not start, an address that is taken.
 #[expect(clippy::print_stdout, reason = "a demo talks to the person who started it")]
 pub fn run(time: Option<Duration>, listen: Option<&str>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         // Before the first process is started, so that a signal during the set-up cleans up too.
         let mut end = Box::pin(end()?);

@@ -28,9 +28,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         warn!("{warning}");
     }
     let listen = if args.listen.is_empty() { plan.config.listen.clone() } else { args.listen.clone() };
-    // Two threads: one may be writing a large page while the other serves a check.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.context("start the runtime")?;
+    let runtime = sources::runtime()?;
     let ended = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;

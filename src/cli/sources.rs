@@ -75,7 +75,7 @@ pub(super) fn ask<T>(asking: impl Future<Output = T>) -> anyhow::Result<T> {
     Ok(answer)
 }
 
-/// A runtime for a command that asks once and ends.
+/// A runtime of one thread: to wake another takes longer than most of what there is to do.
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }

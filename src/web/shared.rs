@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use tokio::task::yield_now;
 
 use super::gzip::Compressed;
 use super::seat::Came;
@@ -108,6 +109,8 @@ impl Texts {
         if let Some(written) = written.as_ref().filter(|written| is_for(written)) {
             return Arc::clone(written).into();
         }
+        // Who was woken together with this one comes to this point first.
+        yield_now().await;
         // Also for those who came since and stand in line.
         let asked = *text.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let since = Instant::now();
