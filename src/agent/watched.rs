@@ -94,7 +94,7 @@ impl Watched {
         let chosen = chosen.filter(|(_, (_, definition))| is_wanted(&definition.name) && !definition.sampled);
         let (walked, mut chosen): (Vec<_>, Vec<_>) =
             chosen.partition(|(_, (_, definition))| definition.scope == Scope::Database);
-        chosen.sort_by_key(|(_, (slot, _))| slot.took());
+        chosen.sort_by_cached_key(|(_, (slot, _))| slot.took());
         let known = self.shared.state().0;
         let stale = chosen.iter().filter(|(_, (slot, _))| slot.fresh(asked, known).is_none()).map(|&(at, _)| at);
         let Condition::Up(_) = self.probed_since(want.came, asked, deadline, stale.collect()).await else { return };
