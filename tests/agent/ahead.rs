@@ -186,9 +186,10 @@ async fn what_is_expected_next_goes_with_the_probe_and_is_void_where_that_finds_
     });
 
     // The answers to what may be asked no longer are not used, and they are no failures.
-    let before = again().await;
+    again().await;
     assert!(agent.facts().of(&server, "pg_wal_segments").is_some());
     tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let before = server.log().len();
     server.sql("postgres", &format!("REVOKE pg_monitor FROM {ROLE}")).await.unwrap();
     let facts = agent.facts();
     assert!(executed(before) > 4);

@@ -71,10 +71,13 @@ impl Lane {
         let (epoch, condition) = shared.state();
         for at in collectors {
             let (Some(slot), Some(definition)) = (shared.slots.get(at), shared.definitions.get(at)) else { continue };
-            let may_be = definition.role == Role::Any && may_be_ahead(slot, definition, epoch);
-            let Ok((facts, sql)) = condition.plan(definition) else { continue };
             let Some(session) = self.session.as_mut().filter(|_| self.ahead.len() < MOST) else { return };
-            if !may_be || slot.fresh(asked, epoch).is_some() || !slot.claim() {
+            let may_be = definition.role == Role::Any && may_be_ahead(slot, definition, epoch);
+            if !may_be || slot.fresh(asked, epoch).is_some() {
+                continue;
+            }
+            let Ok((facts, sql)) = condition.plan(definition) else { continue };
+            if !slot.claim() {
                 continue;
             }
             match session.send(&definition.name, &sql, fast_statement_timeout(definition)).await {

@@ -97,8 +97,8 @@ impl Lane {
         let version = self.session.as_ref().map_or(0, Session::version);
         let facts = shared.probing.read(version, &rows);
         let mut facts = facts.ok_or((FailureClass::Other, "the probe's answer has no row".to_owned()))?;
-        if let (Some(rows), Some(sql)) = (of_role, &expected) {
-            self.of_role = Some(OfRole { asked: Instant::now(), sql: sql.clone(), rows });
+        if let (Some(rows), Some(sql)) = (of_role, expected) {
+            self.of_role = Some(OfRole { asked: Instant::now(), sql, rows });
         }
         if !facts.lacks.is_empty() {
             let sql = facts.sql_of_role();
