@@ -2,20 +2,12 @@
 
 use pgvitals::agent::{Reading, Want};
 use pgvitals::demo::cluster::{Cluster, Settings};
-use tokio_postgres::{Client, NoTls};
 
 use crate::majors::{self, TWO};
-use crate::pair;
+use crate::pair::{self, session};
 
 fn value(reading: &Reading, name: &str, label: &str, value: &str) -> Option<f64> {
     reading.snapshot.samples_of(name).find(|sample| sample.label(label) == Some(value)).map(|sample| sample.value)
-}
-
-async fn session(server: &Cluster, role: &str, database: &str) -> Client {
-    let dsn = server.dsn(database).replace("user=postgres", &format!("user={role}"));
-    let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 #[tokio::test]

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use pgvitals::agent::Reading;
 use pgvitals::demo::cluster::{Cluster, Settings, Standby};
 use pgvitals::metric::{Group, Sample};
-use tokio_postgres::{Client, NoTls};
 
 use crate::majors::{self, TWO};
-use crate::pair::{self, read_until};
+use crate::pair::{self, read_until, session};
 
 /// Kind, name and database of those who are in this family.
 fn holders(reading: &Reading, metric: &str) -> BTreeSet<[String; 3]> {
@@ -20,13 +19,6 @@ fn holders(reading: &Reading, metric: &str) -> BTreeSet<[String; 3]> {
 
 fn named<const N: usize>(holders: [[&str; 3]; N]) -> BTreeSet<[String; 3]> {
     holders.into_iter().map(|holder| holder.map(str::to_owned)).collect()
-}
-
-async fn session(cluster: &Cluster, role: &str) -> Client {
-    let dsn = cluster.dsn("postgres").replace("user=postgres", &format!("user={role}"));
-    let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
 }
 
 #[tokio::test]
@@ -51,7 +43,7 @@ async fn who_keeps_dead_rows_is_named_and_who_keeps_none_is_not() {
         let reader = standby.client("postgres").await.unwrap();
         reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
         // Between its statements it has no snapshot, only a number.
-        let writer = session(&primary, "writer").await;
+        let writer = session(&primary, "writer", "postgres").await;
         writer.batch_execute("BEGIN; INSERT INTO written VALUES (1)").await.unwrap();
         primary
             .sql("postgres", "BEGIN; INSERT INTO written VALUES (2); PREPARE TRANSACTION 'forgotten'")

@@ -19,7 +19,7 @@ use pgvitals::demo::cluster::{Binaries, Cluster, Settings, Standby};
 use pgvitals::server::{ConnectOptions, Environment};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, NoTls};
 
 use crate::client::PSQL;
 
@@ -157,6 +157,14 @@ pub(crate) async fn prepare(cluster: &Cluster) {
         cluster.sql("postgres", &statement).await.unwrap();
     }
     grant_optional(cluster, ROLE).await;
+}
+
+/// A session of this role.
+pub(crate) async fn session(cluster: &Cluster, role: &str, database: &str) -> Client {
+    let dsn = cluster.dsn(database).replace("user=postgres", &format!("user={role}"));
+    let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 /// Grants what `pg_monitor` has not: to see the lines of configuration files, and origins of replication.

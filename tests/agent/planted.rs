@@ -88,10 +88,7 @@ END $planting$"#
 }
 
 async fn sprung(cluster: &Cluster, sql: &str) -> bool {
-    let dsn = cluster.dsn("postgres").replace("user=postgres", &format!("user={ROLE}"));
-    let (session, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let answer = session.batch_execute(sql).await;
+    let answer = pair::session(cluster, ROLE, "postgres").await.batch_execute(sql).await;
     answer.is_err_and(|error| error.as_db_error().is_some_and(|error| error.message() == SPRUNG))
 }
 
